@@ -1,0 +1,46 @@
+//! Rows of a table by id: `y[i] = table[ids[i]]`, with gradients summed per row in the order of `ids`.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use crate::storage::{slice, tensor, uninit, with_slice};
+use crate::vector::{add_scaled, dispatch};
+
+pub(crate) struct GatherOp {
+    pub(crate) ids: Arc<[u32]>,
+}
+
+impl CustomOp1 for GatherOp {
+    fn name(&self) -> &'static str {
+        "fused-gather"
+    }
+
+    fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, d) = layout.shape().dims2()?;
+        let table = slice(table, layout)?;
+        let mut y = uninit(self.ids.len() * d);
+        for (i, &id) in self.ids.iter().enumerate() {
+            let id = id as usize;
+            if id >= rows {
+                candle_core::bail!("gather: id {id} at position {i} in a table of {rows} rows")
+            }
+            y[i * d..(i + 1) * d].copy_from_slice(&table[id * d..(id + 1) * d]);
+        }
+        Ok((CpuStorage::F32(y), (self.ids.len(), d).into()))
+    }
+
+    fn bwd(&self, table: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (rows, d) = table.dims2()?;
+        with_slice(grad, |g| {
+            let mut sums = vec![0.0; rows * d];
+            dispatch(|| {
+                for (i, &id) in self.ids.iter().enumerate() {
+                    let id = id as usize;
+                    add_scaled(&mut sums[id * d..(id + 1) * d], 1.0, &g[i * d..(i + 1) * d]);
+                }
+            });
+            Ok(Some(tensor(sums, &[rows, d])?))
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! The tanh form of GELU: `x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::storage::{slice, tensor, uninit, with_slice};
+use crate::vector::{dispatch, exp};
+
+const CHUNK: usize = 16 * 1024;
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+pub(crate) struct GeluOp;
+
+impl CustomOp1 for GeluOp {
+    fn name(&self) -> &'static str {
+        "fused-gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = slice(x, xl)?;
+        let mut y = uninit(x.len());
+        y.par_chunks_mut(CHUNK)
+            .zip(x.par_chunks(CHUNK))
+            .for_each(|(y, x)| {
+                dispatch(|| {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        *y = 0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x)));
+                    }
+                })
+            });
+        Ok((CpuStorage::F32(y), xl.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let dims = x.dims();
+        with_slice(x, |x| {
+            with_slice(grad, |g| {
+                let mut dx = uninit(x.len());
+                dx.par_chunks_mut(CHUNK)
+                    .zip(x.par_chunks(CHUNK))
+                    .zip(g.par_chunks(CHUNK))
+                    .for_each(|((dx, x), g)| {
+                        dispatch(|| {
+                            for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+                                let t = tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+                                let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+                                *dx = g * 0.5 * (1.0 + t + x * (1.0 - t * t) * inner);
+                            }
+                        })
+                    });
+                Ok(Some(tensor(dx, dims)?))
+            })
+        })
+    }
+}

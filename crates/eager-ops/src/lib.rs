@@ -1,0 +1,49 @@
+//! Tensor operations for transformers over short packed sequences, each with its own backward pass.
+//!
+//! Plain candle trains this model several times slower than it could: a layer norm or a GELU is a
+//! chain of a dozen small graph nodes, and every node's gradient is a pass over memory. Here each is
+//! one node. [`Ops`] chooses between the fused form and the *plain* one, the same formula composed of
+//! candle's differentiable operations, which runs on every device and is what the fused form is
+//! tested against. Nothing here knows about recommendation.
+//!
+//! Sequences are *packed*: rows of all sequences stand one after the other and [`Segments`] says
+//! where each begins, so no padding is ever computed on.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use eager_ops::{Dropout, Ops, Segments};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! // Two sequences of 1 and 2 rows; queries, keys and values of width 16 side by side.
+//! let qkv = Tensor::ones((3, 48), candle_core::DType::F32, &Device::Cpu)?;
+//! let rows = Segments::from_lengths(&[1, 2]);
+//! let out = Ops::Fused.self_attention(&qkv, &rows, 2, false, &Dropout::off())?;
+//! assert_eq!(out.dims(), &[3, 16]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod adamw;
+mod attention;
+mod dropout;
+mod gather;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod matmul;
+mod ops;
+mod plain;
+mod segments;
+mod storage;
+mod tree_softmax;
+mod vector;
+
+#[cfg(test)]
+mod against_plain;
+
+pub use adamw::{AdamW, AdamWConfig};
+pub use attention::MAX_KEYS;
+pub use dropout::Dropout;
+pub use ops::Ops;
+pub use segments::Segments;
+pub use tree_softmax::RowRanges;

@@ -1,0 +1,205 @@
+//! The choice between the fused and the plain form of every operation.
+
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::attention::{Attention, CrossAttentionOp, SelfAttentionOp};
+use crate::dropout::{AddDropoutOp, Dropout, DropoutOp};
+use crate::gather::GatherOp;
+use crate::gelu::GeluOp;
+use crate::layer_norm::LayerNormOp;
+use crate::linear::LinearOp;
+use crate::storage::is_cpu_f32;
+use crate::tree_softmax::{RowRanges, TreeCrossEntropyOp};
+use crate::{Segments, plain};
+
+/// Which form of the operations runs. Both give the same numbers within float noise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ops {
+    /// One kernel an operation, with its own backward: f32 on the CPU. Anything else runs the plain form.
+    #[default]
+    Fused,
+    /// candle's own differentiable operations.
+    Plain,
+}
+
+impl Ops {
+    fn fused(self, operand: &Tensor) -> bool {
+        self == Self::Fused && is_cpu_f32(operand)
+    }
+
+    /// `x·wᵀ + b`: `x` `[n, in]`, `w` `[out, in]`, `b` `[out]`; `[n, out]` out.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn linear(self, x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+        if self.fused(x) {
+            x.contiguous()?.apply_op3(w, b, LinearOp)
+        } else {
+            plain::linear(x, w, b)
+        }
+    }
+
+    /// Normalises each row of `x` `[n, d]` to mean 0 and variance 1, then scales by `w` and shifts by `b` (`[d]`).
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn layer_norm(self, x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
+        if self.fused(x) {
+            x.contiguous()?
+                .apply_op3(w, b, LayerNormOp { eps: eps as f32 })
+        } else {
+            plain::layer_norm(x, w, b, eps)
+        }
+    }
+
+    /// GELU in its tanh form, elementwise.
+    ///
+    /// # Errors
+    /// When `x` is not a float tensor.
+    pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
+        if self.fused(x) {
+            x.contiguous()?.apply_op1(GeluOp)
+        } else {
+            x.gelu()
+        }
+    }
+
+    /// `x` with elements dropped as `dropout` says.
+    ///
+    /// # Errors
+    /// When memory cannot be had.
+    pub fn dropout(self, x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
+        match dropout.next_mask() {
+            None => Ok(x.clone()),
+            Some(mask) if self.fused(x) => x.contiguous()?.apply_op1(DropoutOp(mask)),
+            Some(mask) => x * plain::dropout_factors(mask, x)?,
+        }
+    }
+
+    /// `residual + dropout(x)`, both of one shape.
+    ///
+    /// # Errors
+    /// When the shapes differ.
+    pub fn add_dropout(self, residual: &Tensor, x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
+        match dropout.next_mask() {
+            None => residual + x,
+            Some(mask) if self.fused(x) => residual
+                .contiguous()?
+                .apply_op2(&x.contiguous()?, AddDropoutOp(mask)),
+            Some(mask) => residual + (x * plain::dropout_factors(mask, x)?)?,
+        }
+    }
+
+    /// Rows `ids` of `table` `[rows, d]`; `[ids, d]` out.
+    ///
+    /// # Errors
+    /// When an id is not a row of the table.
+    pub fn gather(self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+        if self.fused(table) {
+            table.contiguous()?.apply_op1(GatherOp {
+                ids: Arc::from(ids),
+            })
+        } else {
+            plain::gather(table, ids)
+        }
+    }
+
+    /// Multi-head attention of each packed sequence over itself. `qkv` `[n, 3·d]` holds queries, keys and
+    /// values side by side; `[n, d]` out. With `causal`, position `i` sees `0..=i`. `dropout` is on the
+    /// probabilities.
+    ///
+    /// # Errors
+    /// When shapes do not fit or a sequence is longer than [`crate::MAX_KEYS`].
+    pub fn self_attention(
+        self,
+        qkv: &Tensor,
+        sequences: &Segments,
+        heads: usize,
+        causal: bool,
+        dropout: &Dropout,
+    ) -> Result<Tensor> {
+        let (n, width) = qkv.dims2()?;
+        let d = width / 3;
+        let mask = dropout.next_mask();
+        let op = Attention {
+            queries: sequences.clone(),
+            keys: sequences.clone(),
+            heads,
+            causal,
+            mask,
+        };
+        op.check(n, n, d)?;
+        if self.fused(qkv) {
+            qkv.contiguous()?.apply_op1(SelfAttentionOp(op))
+        } else {
+            plain::attention(
+                &op,
+                &qkv.narrow(1, 0, d)?,
+                &qkv.narrow(1, d, d)?,
+                &qkv.narrow(1, 2 * d, d)?,
+            )
+        }
+    }
+
+    /// Multi-head attention of packed queries `q` `[nq, d]` over the keys and values `kv` `[nk, 2·d]` of the
+    /// sequence with the same number; `[nq, d]` out. A sequence without keys gives zeros.
+    ///
+    /// # Errors
+    /// When shapes do not fit or a sequence has more than [`crate::MAX_KEYS`] keys.
+    pub fn cross_attention(
+        self,
+        q: &Tensor,
+        queries: &Segments,
+        kv: &Tensor,
+        keys: &Segments,
+        heads: usize,
+        dropout: &Dropout,
+    ) -> Result<Tensor> {
+        let ((nq, d), (nk, width)) = (q.dims2()?, kv.dims2()?);
+        let mask = dropout.next_mask();
+        let op = Attention {
+            queries: queries.clone(),
+            keys: keys.clone(),
+            heads,
+            causal: false,
+            mask,
+        };
+        op.check(nq, nk, d)?;
+        if width != 2 * d {
+            candle_core::bail!(
+                "cross_attention: queries of width {d} want keys and values of {}, got {width}",
+                2 * d
+            )
+        }
+        if self.fused(q) {
+            q.contiguous()?
+                .apply_op2(&kv.contiguous()?, CrossAttentionOp(op))
+        } else {
+            plain::attention(&op, q, &kv.narrow(1, 0, d)?, &kv.narrow(1, d, d)?)
+        }
+    }
+
+    /// Mean over rows of `-log softmax(hidden_i · table[range_i]ᵀ)[target_i]`: the cross-entropy of a
+    /// level-wise choice among a node's children. `hidden` `[n, d]`, `table` `[nodes, d]`; scalar out.
+    ///
+    /// # Errors
+    /// When shapes do not fit `rows` or a range leaves the table.
+    pub fn tree_cross_entropy(
+        self,
+        hidden: &Tensor,
+        table: &Tensor,
+        rows: &RowRanges,
+    ) -> Result<Tensor> {
+        if self.fused(hidden) {
+            hidden
+                .contiguous()?
+                .apply_op2(&table.contiguous()?, TreeCrossEntropyOp(rows.clone()))
+        } else {
+            plain::tree_cross_entropy(hidden, table, rows)
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The same operations composed of candle's own differentiable ones: any device, any float dtype.
+//!
+//! This is the reference the fused kernels are tested against and what runs where they cannot. Packed
+//! sequences are padded here, computed with a mask, and packed again.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::ops::{log_softmax, softmax};
+
+use crate::attention::Attention;
+use crate::{RowRanges, Segments};
+
+/// Stands for -∞ where a whole row may be masked: `exp` of it is 0, and no NaN comes of it.
+const MASKED: f32 = -1e9;
+
+pub(crate) fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+    x.matmul(&w.t()?)?.broadcast_add(b)
+}
+
+pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    centred
+        .broadcast_div(&(variance + eps)?.sqrt()?)?
+        .broadcast_mul(w)?
+        .broadcast_add(b)
+}
+
+pub(crate) fn dropout_factors(mask: crate::dropout::Mask, x: &Tensor) -> Result<Tensor> {
+    Tensor::from_vec(mask.factors(x.elem_count()), x.shape(), x.device())?.to_dtype(x.dtype())
+}
+
+pub(crate) fn gather(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    table
+        .contiguous()?
+        .index_select(&Tensor::from_slice(ids, ids.len(), table.device())?, 0)
+}
+
+/// Row index of every (sequence, position), padded with row 0 to the longest sequence.
+fn padded_rows(segments: &Segments, longest: usize) -> Vec<u32> {
+    segments
+        .iter()
+        .flat_map(|r| (0..longest).map(move |i| if i < r.len() { (r.start + i) as u32 } else { 0 }))
+        .collect()
+}
+
+/// `q`, `k`, `v`: `[rows, d]`. Returns `[query rows, d]`.
+pub(crate) fn attention(op: &Attention, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let (device, dtype) = (q.device(), q.dtype());
+    let (n, d, heads) = (op.queries.len(), q.dim(1)?, op.heads);
+    let (lq, lk) = (op.queries.longest(), op.keys.longest());
+    if lq == 0 || lk == 0 {
+        return q.zeros_like();
+    }
+    let pad = |x: &Tensor, segments: &Segments, longest: usize| {
+        gather(x, &padded_rows(segments, longest))?
+            .reshape((n, longest, heads, d / heads))?
+            .transpose(1, 2)?
+            .contiguous()
+    };
+    let (q, k, v) = (
+        pad(q, &op.queries, lq)?,
+        pad(k, &op.keys, lk)?,
+        pad(v, &op.keys, lk)?,
+    );
+    // 0 where query i of sequence s sees key j, else MASKED: [n, 1, lq, lk].
+    let bias: Vec<f32> = op
+        .keys
+        .iter()
+        .flat_map(|keys| {
+            (0..lq).flat_map(move |i| {
+                let seen = if op.causal {
+                    keys.len().min(i + 1)
+                } else {
+                    keys.len()
+                };
+                (0..lk).map(move |j| if j < seen { 0.0 } else { MASKED })
+            })
+        })
+        .collect();
+    let bias = Tensor::from_vec(bias, (n, 1, lq, lk), device)?.to_dtype(dtype)?;
+    let scores = (q.matmul(&k.t()?)? / ((d / heads) as f64).sqrt())?;
+    let mut p = softmax(&scores.broadcast_add(&bias)?, D::Minus1)?;
+    if let Some(mask) = op.mask {
+        let factors: Vec<f32> = op
+            .queries
+            .iter()
+            .flat_map(|rows| {
+                (0..heads).flat_map(move |h| {
+                    (0..lq).flat_map(move |i| {
+                        let first = op.site(rows.start + i, h);
+                        (0..lk).map(move |j| mask.factor(first.wrapping_add(j as u32)))
+                    })
+                })
+            })
+            .collect();
+        p = (p * Tensor::from_vec(factors, (n, heads, lq, lk), device)?.to_dtype(dtype)?)?;
+    }
+    // A sequence without keys gives zeros.
+    let some: Vec<f32> = op
+        .keys
+        .iter()
+        .map(|r| if r.is_empty() { 0.0 } else { 1.0 })
+        .collect();
+    let some = Tensor::from_vec(some, (n, 1, 1, 1), device)?.to_dtype(dtype)?;
+    let out = p
+        .matmul(&v)?
+        .broadcast_mul(&some)?
+        .transpose(1, 2)?
+        .reshape((n * lq, d))?;
+    let rows: Vec<u32> = op
+        .queries
+        .iter()
+        .enumerate()
+        .flat_map(|(s, r)| (0..r.len()).map(move |i| (s * lq + i) as u32))
+        .collect();
+    gather(&out, &rows)
+}
+
+/// See [`crate::Ops::tree_cross_entropy`].
+pub(crate) fn tree_cross_entropy(
+    hidden: &Tensor,
+    table: &Tensor,
+    rows: &RowRanges,
+) -> Result<Tensor> {
+    let ((n, d), device) = (hidden.dims2()?, hidden.device());
+    let ranges = rows.ranges();
+    let longest = ranges.iter().map(|r| r.len()).max().unwrap_or(0);
+    let ids: Vec<u32> = ranges
+        .iter()
+        .flat_map(|r| {
+            (0..longest as u32).map(move |j| if j < r.end - r.start { r.start + j } else { 0 })
+        })
+        .collect();
+    let bias: Vec<f32> = ranges
+        .iter()
+        .flat_map(|r| (0..longest).map(move |j| if j < r.len() { 0.0 } else { MASKED }))
+        .collect();
+    let bias = Tensor::from_vec(bias, (n, longest), device)?.to_dtype(hidden.dtype())?;
+    let children = gather(table, &ids)?.reshape((n, longest, d))?;
+    let logits = children.matmul(&hidden.reshape((n, d, 1))?)?.squeeze(2)?;
+    let targets: Vec<u32> = ranges
+        .iter()
+        .zip(rows.targets())
+        .map(|(r, t)| t - r.start)
+        .collect();
+    let targets = Tensor::from_vec(targets, (n, 1), device)?;
+    log_softmax(&(logits + bias)?, D::Minus1)?
+        .gather(&targets, 1)?
+        .mean_all()?
+        .neg()
+}
