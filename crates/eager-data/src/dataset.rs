@@ -1,0 +1,344 @@
+//! A prepared dataset, and how it is kept as the artefact of a run's data stage.
+//!
+//! A kept dataset is three files: `items.jsonl` (an [`Item`] a line, in id order), `interactions.jsonl` (a user a line:
+//! raw id, item ids from 0, times) and `dataset.json` (everything else, with the digests of the other two).
+
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::acquire::{Acquired, Places, Progress, SourceFile, acquire};
+use crate::digest::sha256;
+use crate::item::TextTemplate;
+use crate::manifest::Manifest;
+use crate::prepare::{Order, PrepareConfig, prepare};
+use crate::source::Source;
+use crate::{Clock, DataError, Interactions, Item, ItemId, Result, Statistics, read};
+
+/// Histories, items and where they came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Name of the manifest.
+    pub name: String,
+    /// Histories in the order that `prepare` asks for.
+    pub interactions: Interactions,
+    /// Time of each interaction, aligned with them (see [`Interactions::range`]); seconds in every preset.
+    pub times: Vec<f64>,
+    /// What the times count from.
+    pub clock: Clock,
+    /// The items by [`ItemId`].
+    pub items: Vec<Item>,
+    /// Raw ids of the users.
+    pub users: Vec<String>,
+    /// Filter, order and tie rule that made it.
+    pub prepare: PrepareConfig,
+    /// Form of the source.
+    pub format: String,
+    /// Files of the source.
+    pub files: Vec<SourceFile>,
+}
+
+impl Dataset {
+    /// Finds or fetches the manifest's files, reads, filters and orders them, and compares with `[expected]`.
+    ///
+    /// # Errors
+    /// Every [`DataError`]: what was read, where, what was expected, what to do. Nothing is kept but fetched files.
+    pub fn from_manifest(
+        manifest: &Manifest,
+        config: &PrepareConfig,
+        places: &Places,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        config.validate()?;
+        Self::build(manifest, config, &acquire(manifest, places, progress)?)
+    }
+
+    /// As [`from_manifest`](Self::from_manifest), from files that are at hand. `[expected]` is compared when `config` filters as the
+    /// manifest does; with other cores the figures must differ, and are not.
+    ///
+    /// # Errors
+    /// As [`from_manifest`](Self::from_manifest).
+    pub fn build(manifest: &Manifest, config: &PrepareConfig, acquired: &Acquired) -> Result<Self> {
+        let by_item = match acquired.source() {
+            Source::Benchmark {
+                listed_by_item: false,
+                ..
+            } if config.order == Order::File => {
+                return Err(DataError::Prepare(format!(
+                    "dataset `{}` comes in the benchmark form here, whose files are in time order, and the order of the \
+                     raw files is not known; use `order = \"time\"`",
+                    manifest.name
+                )));
+            }
+            Source::Benchmark { listed_by_item, .. } => *listed_by_item,
+            _ => false,
+        };
+        let log = read::read(acquired.source(), |file| acquired.locate(file))?;
+        let prepared = prepare(&manifest.name, &log, config, by_item)?;
+        let pick = |users: &[u32], names: &[String]| {
+            users
+                .iter()
+                .map(|&user| names[user as usize].clone())
+                .collect()
+        };
+        let dataset = Self {
+            name: manifest.name.clone(),
+            interactions: prepared.interactions,
+            times: prepared.times,
+            clock: log.clock,
+            items: prepared
+                .items
+                .iter()
+                .map(|&item| log.items[item as usize].clone())
+                .collect(),
+            users: pick(&prepared.users, &log.users),
+            prepare: config.clone(),
+            format: acquired.source().format().to_owned(),
+            files: acquired.files().to_vec(),
+        };
+        let cores = |config: &PrepareConfig| (config.user_core, config.item_core);
+        if let Some(expected) = manifest
+            .expected
+            .filter(|_| cores(config) == cores(&manifest.prepare))
+        {
+            dataset.statistics().check(&manifest.name, &expected)?;
+        }
+        Ok(dataset)
+    }
+
+    /// The dataset's figures.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics::of(self)
+    }
+
+    /// A text for each item, in id order.
+    ///
+    /// # Errors
+    /// When an item has none.
+    pub fn item_texts(&self, template: &TextTemplate) -> Result<Vec<String>> {
+        template.fill_all(&self.items)
+    }
+
+    /// Keeps the dataset in `folder`, made if need be. Every file is written beside and renamed, `dataset.json` last:
+    /// where it is, the other two are whole.
+    ///
+    /// # Errors
+    /// When a file cannot be written; then there is no `dataset.json`.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(DataError::io(folder, "create"))?;
+        let items = lines(self.items.iter())?;
+        let interactions = lines((0..self.interactions.n_users()).map(|user| KeptUser {
+            user: self.users[user].clone(),
+            items: self.interactions.history(user).to_vec(),
+            times: self.times[self.interactions.range(user)].to_vec(),
+        }))?;
+        let head = Head {
+            version: VERSION,
+            name: self.name.clone(),
+            format: self.format.clone(),
+            files: self.files.clone(),
+            prepare: self.prepare.clone(),
+            clock: self.clock,
+            statistics: self.statistics(),
+            items_sha256: sha256(&items),
+            interactions_sha256: sha256(&interactions),
+        };
+        let mut head_text = serde_json::to_vec_pretty(&head).map_err(|error| unwritable(&error))?;
+        head_text.push(b'\n');
+        let old = folder.join(HEAD);
+        if old.exists() {
+            std::fs::remove_file(&old).map_err(DataError::io(&old, "delete"))?;
+        }
+        for (name, bytes) in [
+            (ITEMS, &items),
+            (INTERACTIONS, &interactions),
+            (HEAD, &head_text),
+        ] {
+            let path = folder.join(name);
+            let mut file =
+                tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(&path, "create"))?;
+            file.write_all(bytes)
+                .map_err(DataError::io(&path, "write"))?;
+            file.as_file()
+                .sync_all()
+                .map_err(DataError::io(&path, "write"))?;
+            file.persist(&path)
+                .map_err(|error| DataError::io(&path, "write")(error.error))?;
+        }
+        Ok(())
+    }
+
+    /// Loads what [`save`](Self::save) kept.
+    ///
+    /// # Errors
+    /// When a file is absent, of another version, or not the one that `dataset.json` names.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join(HEAD);
+        let text = std::fs::read(&path).map_err(DataError::io(&path, "read"))?;
+        let kept = |path: &Path, message: String| DataError::Kept {
+            path: path.to_owned(),
+            message,
+        };
+        let head: Head =
+            serde_json::from_slice(&text).map_err(|error| kept(&path, error.to_string()))?;
+        if head.version != VERSION {
+            return Err(kept(
+                &path,
+                format!(
+                    "version {}, this program keeps version {VERSION}",
+                    head.version
+                ),
+            ));
+        }
+        let items: Vec<Item> = parse_lines(&folder.join(ITEMS), &head.items_sha256)?;
+        let users: Vec<KeptUser> =
+            parse_lines(&folder.join(INTERACTIONS), &head.interactions_sha256)?;
+        let path = folder.join(INTERACTIONS);
+        if let Some(line) = users
+            .iter()
+            .position(|user| user.items.len() != user.times.len())
+        {
+            return Err(kept(
+                &path,
+                format!("line {}: as many times as items are needed", line + 1),
+            ));
+        }
+        let interactions =
+            Interactions::new(users.iter().map(|user| user.items.as_slice()), items.len())
+                .ok_or_else(|| kept(&path, "an item id that is not in items.jsonl".to_owned()))?;
+        let dataset = Self {
+            name: head.name,
+            interactions,
+            times: users
+                .iter()
+                .flat_map(|user| user.times.iter().copied())
+                .collect(),
+            clock: head.clock,
+            items,
+            users: users.into_iter().map(|user| user.user).collect(),
+            prepare: head.prepare,
+            format: head.format,
+            files: head.files,
+        };
+        Ok(dataset)
+    }
+}
+
+const VERSION: u32 = 1;
+const HEAD: &str = "dataset.json";
+const ITEMS: &str = "items.jsonl";
+const INTERACTIONS: &str = "interactions.jsonl";
+
+/// `dataset.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    version: u32,
+    name: String,
+    format: String,
+    files: Vec<SourceFile>,
+    prepare: PrepareConfig,
+    clock: Clock,
+    statistics: Statistics,
+    items_sha256: String,
+    interactions_sha256: String,
+}
+
+/// A line of `interactions.jsonl`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptUser {
+    user: String,
+    items: Vec<ItemId>,
+    times: Vec<f64>,
+}
+
+fn unwritable(error: &serde_json::Error) -> DataError {
+    DataError::Prepare(format!("the dataset cannot be written as JSON: {error}"))
+}
+
+fn lines<T: Serialize>(values: impl Iterator<Item = T>) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for value in values {
+        serde_json::to_writer(&mut out, &value).map_err(|error| unwritable(&error))?;
+        out.push(b'\n');
+    }
+    Ok(out)
+}
+
+fn parse_lines<T: for<'de> Deserialize<'de>>(path: &Path, digest: &str) -> Result<Vec<T>> {
+    let kept = |message: String| DataError::Kept {
+        path: path.to_owned(),
+        message,
+    };
+    let bytes = std::fs::read(path).map_err(DataError::io(path, "read"))?;
+    if sha256(&bytes) != digest {
+        return Err(kept(format!(
+            "not the file that {HEAD} names (its sha256 differs)"
+        )));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| kept(error.to_string()))?;
+    text.lines()
+        .enumerate()
+        .map(|(i, line)| {
+            serde_json::from_str(line).map_err(|error| kept(format!("line {}: {error}", i + 1)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::tests::dataset;
+
+    #[test]
+    fn what_is_kept_is_what_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut data = dataset(&[vec![0, 1, 2], vec![2, 1, 0, 1]], 3);
+        data.items[0].title = Some("Ünïcode \"quoted\"\nline".into());
+        data.items[1].price = Some(0.1 + 0.2);
+        data.times[3] = 881_250_949.123_456_7;
+        data.files = vec![SourceFile {
+            name: "a".into(),
+            sha256: sha256(b""),
+            pinned: true,
+        }];
+        let run = folder.path().join("run/data");
+        data.save(&run).unwrap();
+        assert_eq!(Dataset::load(&run).unwrap(), data);
+        // Again over what is there, and byte for byte the same.
+        let before = std::fs::read(run.join(INTERACTIONS)).unwrap();
+        data.save(&run).unwrap();
+        assert_eq!(std::fs::read(run.join(INTERACTIONS)).unwrap(), before);
+        let mut names: Vec<_> = std::fs::read_dir(&run)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, [HEAD, INTERACTIONS, ITEMS]);
+    }
+
+    #[test]
+    fn changed_cut_or_absent_files_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = dataset(&[vec![0, 1, 2]], 3);
+        for name in [HEAD, INTERACTIONS, ITEMS] {
+            data.save(folder.path()).unwrap();
+            let path = folder.path().join(name);
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            let message = Dataset::load(folder.path()).unwrap_err().to_string();
+            assert!(
+                message.contains(name) && message.contains("run the data stage again"),
+                "{message}"
+            );
+            std::fs::remove_file(&path).unwrap();
+            assert!(matches!(
+                Dataset::load(folder.path()),
+                Err(DataError::Io { .. })
+            ));
+        }
+    }
+}

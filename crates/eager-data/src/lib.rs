@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+mod acquire;
+mod dataset;
+pub mod demo;
+pub mod digest;
+#[cfg(feature = "download")]
+mod download;
+mod error;
+mod interactions;
+mod item;
+mod log;
+mod manifest;
+mod package;
+mod prepare;
+mod read;
+mod source;
+mod split;
+mod statistics;
+mod windows;
+
+pub use acquire::{Acquired, Places, Progress, SourceFile, acquire};
+pub use dataset::Dataset;
+pub use error::{DataError, LineFault, MIN_HISTORY, Result};
+pub use interactions::{Interactions, ItemId};
+pub use item::{Item, TextTemplate};
+pub use log::Clock;
+pub use manifest::{Manifest, Paper};
+pub use prepare::{Order, PrepareConfig, Ties};
+pub use source::{Columns, FileRef, Package, Source};
+pub use split::Split;
+pub use statistics::{Expected, Statistics};
+pub use windows::{Batch, Batches, WINDOW, Windows};

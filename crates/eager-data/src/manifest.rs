@@ -1,0 +1,245 @@
+//! A dataset described by one TOML file: where its files come from, how they are read, what must come out.
+//!
+//! The presets lie in the workspace's `datasets/` folder; anyone's own dataset is a file of the same form.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::item::TextTemplate;
+use crate::prepare::PrepareConfig;
+use crate::source::Source;
+use crate::statistics::Expected;
+use crate::{DataError, Result};
+
+/// One dataset's description, as `datasets/<name>.toml` holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Short name: the folder under the data folder and under `runs/`.
+    pub name: String,
+    /// What the data are, for a reader.
+    pub title: String,
+    /// Where to read about them and on what terms they may be used.
+    #[serde(default)]
+    pub about: String,
+    /// Ways to get the data, most wanted first.
+    #[serde(rename = "source")]
+    pub sources: Vec<Source>,
+    /// Filter, order and tie rule.
+    #[serde(default)]
+    pub prepare: PrepareConfig,
+    /// Item text.
+    #[serde(default)]
+    pub text: TextTemplate,
+    /// Figures that the prepared data must have. Absent: not checked.
+    #[serde(default)]
+    pub expected: Option<Expected>,
+    /// Figures printed in the paper. Absent: the paper has none.
+    #[serde(default)]
+    pub paper: Option<Paper>,
+    /// The manifest's own folder, where files that stand in no data folder are looked for; `None` for a preset.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
+}
+
+/// A row of a published table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paper {
+    /// Publication and table, and how sure the figures are.
+    pub source: String,
+    /// Metric (`recall@10`, `ndcg@10`) → figure between 0 and 1.
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// The presets: name and text of the manifest.
+const PRESETS: [(&str, &str); 6] = [
+    (
+        "amazon-beauty",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../datasets/amazon-beauty.toml"
+        )),
+    ),
+    (
+        "amazon-sports",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../datasets/amazon-sports.toml"
+        )),
+    ),
+    (
+        "amazon-toys",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../datasets/amazon-toys.toml"
+        )),
+    ),
+    (
+        "yelp",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../datasets/yelp.toml"
+        )),
+    ),
+    (
+        "movielens-100k",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../datasets/movielens-100k.toml"
+        )),
+    ),
+    (
+        "demo",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../datasets/demo.toml"
+        )),
+    ),
+];
+
+impl Manifest {
+    /// Names of the presets.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|(name, _)| *name)
+    }
+
+    /// The preset of that name, or the manifest file at that path.
+    ///
+    /// # Errors
+    /// When it is neither, or the file is no valid manifest.
+    pub fn find(name_or_path: &str) -> Result<Self> {
+        if let Some((name, text)) = PRESETS.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(text, Path::new(name));
+        }
+        let path = Path::new(name_or_path);
+        if path.is_file() {
+            return Self::load(path);
+        }
+        Err(DataError::UnknownDataset {
+            name: name_or_path.to_owned(),
+            presets: Self::presets().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// Reads the manifest at `path`. Its files are looked for in the data folder, then beside the manifest.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no TOML of this form (with its line), or contradicts itself.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(DataError::io(path, "read"))?;
+        let mut manifest = Self::parse(&text, path)?;
+        manifest.folder = Some(path.parent().map_or_else(PathBuf::new, Path::to_owned));
+        Ok(manifest)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self> {
+        let manifest: Self = toml::from_str(text).map_err(|error| DataError::Manifest {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        manifest.validate(path)?;
+        Ok(manifest)
+    }
+
+    fn validate(&self, path: &Path) -> Result<()> {
+        let fault = |message: String| DataError::Manifest {
+            path: path.to_owned(),
+            message,
+        };
+        let plain = |name: &str| {
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        if !plain(&self.name) || self.name.starts_with('.') {
+            return Err(fault(format!(
+                "`name` is `{}`; it becomes a folder: use letters, digits, - and _",
+                self.name
+            )));
+        }
+        if self.sources.is_empty() {
+            return Err(fault("no `[[source]]`; give at least one".to_owned()));
+        }
+        for source in &self.sources {
+            source.validate().map_err(fault)?;
+        }
+        self.prepare
+            .validate()
+            .map_err(|error| fault(error.to_string()))?;
+        self.text.validate().map_err(fault)?;
+        for (metric, figure) in self.paper.iter().flat_map(|paper| &paper.figures) {
+            let known = metric.split_once('@').is_some_and(|(name, k)| {
+                matches!(name, "recall" | "ndcg" | "mrr") && k.parse::<usize>().is_ok_and(|k| k > 0)
+            });
+            if !known || !(0.0..=1.0).contains(figure) {
+                return Err(fault(format!(
+                    "`[paper.figures] \"{metric}\" = {figure}`; write \"recall@10\" or \"ndcg@10\" and a share between 0 and 1"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_valid_and_named_as_its_file() {
+        for name in Manifest::presets() {
+            let manifest = Manifest::find(name).unwrap();
+            assert_eq!(manifest.name, name);
+            assert!(manifest.expected.is_some(), "{name}: expected figures");
+            assert_eq!(
+                manifest.paper.is_some(),
+                name.starts_with("amazon-"),
+                "{name}: paper's figures"
+            );
+        }
+    }
+
+    /// Unknown keys, wrong names and impossible figures are refused with the file and the key.
+    #[test]
+    fn faults_name_the_manifest_and_the_key() {
+        let good = "name = \"mine\"\ntitle = \"t\"\n[[source]]\nformat = \"demo\"\n";
+        assert!(Manifest::parse(good, Path::new("mine.toml")).is_ok());
+        for (text, words) in [
+            (format!("{good}[surprise]\n"), "surprise"),
+            (format!("{good}seeds = 3\n"), "seeds"),
+            (good.replace("mine", "../mine"), "becomes a folder"),
+            (
+                "name = \"a\"\ntitle = \"t\"\nsource = []\n".to_owned(),
+                "at least one",
+            ),
+            (good.replace("demo", "xml"), "xml"),
+            (format!("{good}[prepare]\nuser_core = 2\n"), "user_core"),
+            (format!("{good}[text]\nparts = [\"{{title\"]\n"), "`{`"),
+            (
+                format!("{good}[paper]\nsource = \"s\"\nfigures = {{ \"recall@10\" = 8.4 }}\n"),
+                "recall@10",
+            ),
+            (
+                format!("{good}[paper]\nsource = \"s\"\nfigures = {{ \"hits\" = 0.4 }}\n"),
+                "hits",
+            ),
+        ] {
+            let message = Manifest::parse(&text, Path::new("mine.toml"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains("mine.toml") && message.contains(words),
+                "{text}: {message}"
+            );
+        }
+        let message = Manifest::find("amazon-books").unwrap_err().to_string();
+        assert!(
+            message.contains("amazon-books") && message.contains("movielens-100k"),
+            "{message}"
+        );
+    }
+}

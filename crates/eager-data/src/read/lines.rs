@@ -1,0 +1,189 @@
+//! A text file, plain or gzip, line by line with line numbers; every reader of this crate stands on it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::error::LineFault;
+use crate::{DataError, Result};
+
+/// Opens `path`, through gzip where its name ends in `.gz`.
+///
+/// # Errors
+/// When the file cannot be opened or holds no byte.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    let file = File::open(path).map_err(DataError::io(path, "open"))?;
+    let size = file.metadata().map_err(DataError::io(path, "read"))?.len();
+    if size == 0 {
+        return Err(DataError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    let file = BufReader::with_capacity(1 << 16, file);
+    if path.extension().is_some_and(|e| e == "gz") {
+        Ok(Box::new(BufReader::with_capacity(
+            1 << 16,
+            MultiGzDecoder::new(file),
+        )))
+    } else {
+        Ok(Box::new(file))
+    }
+}
+
+/// The lines of a file, without their line ends.
+pub(crate) struct Lines {
+    path: PathBuf,
+    reader: Box<dyn BufRead>,
+    buffer: Vec<u8>,
+    number: usize,
+}
+
+impl Lines {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            reader: open(path)?,
+            buffer: Vec::new(),
+            number: 0,
+        })
+    }
+
+    /// The next line, or `None` at the end of the file.
+    ///
+    /// # Errors
+    /// With the line's number when it cannot be read or is not UTF-8; at the end of a file without a line.
+    pub(crate) fn next(&mut self) -> Result<Option<&str>> {
+        self.buffer.clear();
+        let read = self.reader.read_until(b'\n', &mut self.buffer);
+        if let Err(error) = read {
+            return Err(read_error(error, &self.path, self.number + 1));
+        }
+        if self.buffer.is_empty() {
+            return match self.number {
+                0 => Err(DataError::Empty {
+                    path: self.path.clone(),
+                }),
+                _ => Ok(None),
+            };
+        }
+        self.number += 1;
+        while matches!(self.buffer.last(), Some(b'\n' | b'\r')) {
+            self.buffer.pop();
+        }
+        match std::str::from_utf8(&self.buffer) {
+            Ok(line) => Ok(Some(line)),
+            Err(error) => {
+                Err(LineFault::NotUtf8(error.valid_up_to() + 1).at(&self.path, self.number))
+            }
+        }
+    }
+
+    /// Number of the line last returned, from 1; 0 before the first.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// `fault` at the line last returned.
+    pub(crate) fn at(&self, fault: LineFault) -> DataError {
+        fault.at(&self.path, self.number)
+    }
+}
+
+/// A failed read of `line`: gzip's own faults are told from the system's.
+pub(crate) fn read_error(error: std::io::Error, path: &Path, line: usize) -> DataError {
+    if path.extension().is_some_and(|e| e == "gz") {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => return LineFault::TruncatedGzip.at(path, line),
+            ErrorKind::InvalidInput | ErrorKind::InvalidData => {
+                return LineFault::DamagedGzip(error.to_string()).at(path, line);
+            }
+            _ => {}
+        }
+    }
+    DataError::Io {
+        path: path.to_owned(),
+        action: "read",
+        source: error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn all(path: &Path) -> Result<Vec<String>> {
+        let mut lines = Lines::open(path)?;
+        let mut out = Vec::new();
+        while let Some(line) = lines.next()? {
+            out.push(line.to_owned());
+        }
+        assert_eq!(out.len(), lines.number());
+        Ok(out)
+    }
+
+    #[test]
+    fn plain_gzip_and_concatenated_gzip_read_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plain, zipped) = (folder.path().join("a.txt"), folder.path().join("a.txt.gz"));
+        std::fs::write(&plain, "one\r\ntwo\n\nfour").unwrap();
+        let mut members = gzip("one\ntw");
+        members.extend(gzip("o\n\nfour\n"));
+        std::fs::write(&zipped, members).unwrap();
+        assert_eq!(all(&plain).unwrap(), ["one", "two", "", "four"]);
+        assert_eq!(all(&zipped).unwrap(), ["one", "two", "", "four"]);
+    }
+
+    #[test]
+    fn faults_name_file_and_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt.gz");
+        let text: String = (0..20_000u32)
+            .map(|i| format!("{}\n", i.wrapping_mul(2_654_435_761)))
+            .collect();
+        let bytes = gzip(&text);
+
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let message = all(&path).unwrap_err().to_string();
+        let line: usize = message.split(':').nth(1).unwrap().parse().unwrap();
+        assert!((5_000..15_000).contains(&line), "{message}");
+        assert!(
+            message.contains("a.txt.gz") && message.contains("cut short"),
+            "{message}"
+        );
+
+        let mut damaged = bytes.clone();
+        let middle = bytes.len() - 6;
+        damaged[middle] ^= 0xff;
+        std::fs::write(&path, damaged).unwrap();
+        let message = all(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("a.txt.gz:20001: damaged gzip"),
+            "{message}"
+        );
+
+        let path = folder.path().join("b.txt");
+        std::fs::write(&path, b"good\nba\xffd\n").unwrap();
+        let message = all(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("b.txt:2: byte 3 of the line is not UTF-8"),
+            "{message}"
+        );
+
+        std::fs::write(&path, b"").unwrap();
+        assert!(matches!(all(&path), Err(DataError::Empty { .. })));
+        std::fs::write(&path.with_extension("gz"), gzip("")).unwrap();
+        assert!(matches!(
+            all(&path.with_extension("gz")),
+            Err(DataError::Empty { .. })
+        ));
+    }
+}

@@ -1,0 +1,79 @@
+//! Readers, one a form: each turns a source's files into a [`Log`] or says which line is wrong.
+
+mod amazon;
+mod benchmark;
+mod lines;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod python;
+mod rows;
+mod table;
+
+use std::path::Path;
+
+use crate::log::Log;
+use crate::source::{FileRef, Source};
+use crate::{DataError, Result};
+
+/// Reads `source`, whose files lie where `locate` says.
+///
+/// # Errors
+/// With file and line, when a file does not hold what its form asks for.
+pub(crate) fn read<'a>(
+    source: &Source,
+    locate: impl Fn(&FileRef) -> Result<&'a Path>,
+) -> Result<Log> {
+    match source {
+        Source::Benchmark {
+            sequences,
+            items,
+            gaps,
+            users,
+            ..
+        } => benchmark::read(&benchmark::Files {
+            sequences: locate(sequences)?,
+            items: locate(items)?,
+            gaps: gaps.as_ref().map(&locate).transpose()?,
+            users: users.as_ref().map(&locate).transpose()?,
+        }),
+        Source::Amazon2014 { reviews, metadata } => {
+            amazon::read(locate(reviews)?, locate(metadata)?)
+        }
+        Source::Recbole {
+            interactions,
+            items,
+            columns,
+            ..
+        } => {
+            let items = items.as_ref().map(&locate).transpose()?;
+            table::read(locate(interactions)?, items, columns, |_| {
+                Ok(rows::Kind::Atomic)
+            })
+        }
+        Source::Table {
+            interactions,
+            items,
+            columns,
+        } => {
+            let items = items.as_ref().map(&locate).transpose()?;
+            table::read(locate(interactions)?, items, columns, rows::Kind::of)
+        }
+        Source::Demo(config) => Ok(crate::demo::generate(config)),
+    }
+}
+
+/// A file's own name, for messages about another file.
+fn short(path: &Path) -> String {
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// A table that cannot be read as what its name says.
+fn table_error(path: &Path, message: impl Into<String>) -> DataError {
+    DataError::Table {
+        path: path.to_owned(),
+        message: message.into(),
+    }
+}
