@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256_file;
+#[cfg(feature = "download")]
+use crate::download::fetch as http;
 use crate::manifest::Manifest;
 use crate::source::{FileRef, Source};
 use crate::{DataError, Result, package};
@@ -220,29 +222,29 @@ fn fetch(
     if let Some(carrier) = source.package() {
         return package::fetch(carrier, &source.files(), &manifest.name, folder, progress);
     }
-    for file in source
-        .files()
-        .into_iter()
-        .filter(|file| !folder.join(&file.name).is_file())
-    {
+    for file in source.files() {
+        let to = folder.join(&file.name);
+        if to.is_file() {
+            continue;
+        }
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).map_err(DataError::io(parent, "create"))?;
+        }
         let url = file.url.as_deref().unwrap_or_default();
-        #[cfg(feature = "download")]
-        crate::download::fetch(
-            url,
-            &folder.join(&file.name),
-            &manifest.name,
-            file.sha256.as_deref(),
-            progress,
-        )?;
-        #[cfg(not(feature = "download"))]
-        return Err(DataError::Download {
-            url: url.to_owned(),
-            message:
-                "this build fetches nothing over HTTP; build eager-data with its feature `download`"
-                    .to_owned(),
-        });
+        http(url, &to, &manifest.name, file.sha256.as_deref(), progress)?;
     }
     Ok(())
+}
+
+#[cfg(not(feature = "download"))]
+fn http(url: &str, _: &Path, _: &str, _: Option<&str>, _: &mut dyn FnMut(Progress)) -> Result<()> {
+    let message =
+        "this build fetches nothing over HTTP; build eager-data with its feature `download`"
+            .to_owned();
+    Err(DataError::Download {
+        url: url.to_owned(),
+        message,
+    })
 }
 
 /// What to do when nothing was found.

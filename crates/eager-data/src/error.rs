@@ -120,8 +120,8 @@ pub enum DataError {
     },
     /// The k-core filter left nothing.
     #[error(
-        "dataset `{dataset}`: no interaction is left after asking for {user_core} an user and {item_core} an item \
-         (of {before}); lower `user_core` or `item_core`"
+        "dataset `{dataset}`: none of {before} interactions is left when every user needs {user_core} and every item {item_core}; \
+         lower `user_core` or `item_core`"
     )]
     NothingLeft {
         /// Dataset read.

@@ -203,6 +203,21 @@ mod tests {
         }
     }
 
+    /// The example of `docs/datasets.md` is a manifest.
+    #[test]
+    fn the_documented_example_is_valid() {
+        let docs = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/datasets.md"
+        ));
+        let example = docs
+            .split("```toml\n")
+            .find(|block| block.starts_with("# shop.toml"));
+        let example = example.and_then(|block| block.split("```").next()).unwrap();
+        let manifest = Manifest::parse(example, Path::new("shop.toml")).unwrap();
+        assert_eq!(manifest.sources[0].files().len(), 2);
+    }
+
     /// Unknown keys, wrong names and impossible figures are refused with the file and the key.
     #[test]
     fn faults_name_the_manifest_and_the_key() {

@@ -184,11 +184,7 @@ mod tests {
         for user in 0..split.n_users() {
             let train: Vec<u32> = split.train(user).iter().map(|item| item.0).collect();
             for end in 1..train.len() {
-                let start = if end > window - 1 {
-                    end - (window - 1)
-                } else {
-                    0
-                };
+                let start = end.saturating_sub(window - 1);
                 out.insert((user as u32, train[start..end].to_vec(), train[end]));
             }
         }

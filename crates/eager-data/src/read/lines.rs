@@ -180,7 +180,7 @@ mod tests {
 
         std::fs::write(&path, b"").unwrap();
         assert!(matches!(all(&path), Err(DataError::Empty { .. })));
-        std::fs::write(&path.with_extension("gz"), gzip("")).unwrap();
+        std::fs::write(path.with_extension("gz"), gzip("")).unwrap();
         assert!(matches!(
             all(&path.with_extension("gz")),
             Err(DataError::Empty { .. })
