@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod balanced;
+mod clustering;
+mod config;
+mod error;
+mod item_codes;
+#[cfg(any(test, feature = "kmeans"))]
+mod kmeans_crate;
+mod lloyd;
+mod matmul;
+mod neighbours;
+mod overlap;
+mod plain;
+mod points;
+mod report;
+mod seed;
+mod start;
+mod trie;
+mod vectors;
+
+pub use clustering::Clustering;
+pub use config::{Backend, CodesConfig, MAX_BRANCHING, MAX_LEAVES, MAX_LEVELS, Variant};
+pub use error::{CodesError, Result};
+pub use item_codes::ItemCodes;
+pub use overlap::{Overlap, overlap};
+pub use report::{LevelReport, QualityReport, ReportConfig};
+pub use trie::CodeTrie;
+pub use vectors::{MAX_SQUARED_LENGTH, Vectors};
