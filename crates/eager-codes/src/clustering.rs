@@ -21,7 +21,8 @@ pub struct Clustering {
     pub inertia: f64,
     /// Lloyd iterations made.
     pub iterations: usize,
-    /// Whether the last iteration changed no assignment. (The `kmeans` backend does not tell: `false`.)
+    /// Whether it ended because the last iteration changed no assignment (`kmeans` backend: because the inertia did not
+    /// fall any more), not because of a limit.
     pub converged: bool,
 }
 

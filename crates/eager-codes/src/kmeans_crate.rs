@@ -3,9 +3,10 @@
 //! That crate panics on NaN, on no points and on more clusters than points. The first two cannot come here
 //! ([`Vectors`](crate::Vectors) refuses them), the third is checked, and anything else it may panic on becomes an error.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use kmeans::{AbortStrategy, EuclideanDistance, KMeans, KMeansConfig};
+use kmeans::{AbortStrategy, EuclideanDistance, KMeans, KMeansConfig, KMeansState};
 
 use crate::config::CodesConfig;
 use crate::lloyd::{Partition, members};
@@ -28,7 +29,10 @@ pub(crate) fn lloyd(points: &Points, centres: Vec<f32>, config: &CodesConfig) ->
     if clusters > n {
         return Err(failed("more clusters than vectors".to_owned()));
     }
+    let iterations = Cell::new(0);
+    let count = |_: &KMeansState<f32>, iteration: usize, _: f32| iterations.set(iteration);
     let settings = KMeansConfig::build()
+        .iteration_done(&count)
         .abort_strategy(AbortStrategy::NoImprovement {
             threshold: config.tolerance as f32,
         })
@@ -63,7 +67,7 @@ pub(crate) fn lloyd(points: &Points, centres: Vec<f32>, config: &CodesConfig) ->
     Ok(Partition {
         assignment,
         centres,
-        iterations: config.max_iterations,
-        converged: false,
+        iterations: iterations.get(),
+        converged: config.tolerance == 0.0 && iterations.get() < config.max_iterations,
     })
 }

@@ -1,19 +1,15 @@
-//! Where k-means starts: k-means++ (Arthur and Vassilvitskii 2007), every next centre a point drawn with probability
-//! proportional to D², its squared distance to the nearest centre so far.
+//! Where k-means starts: greedy k-means++ (Arthur and Vassilvitskii 2007, §5; the usual choice of libraries).
 //!
-//! One pass over the points a centre is bound by memory, so candidates are drawn in batches from the D² of the batch's
-//! start, their distances are one matrix product, and a candidate is kept with probability D²(now) / D²(then). That is
-//! rejection sampling (D² only falls), so the centres have exactly the distribution of k-means++.
+//! Each next centre is the best of a few candidates, points drawn with probability proportional to D², their squared
+//! distance to the nearest centre so far: the one that leaves the smallest sum of D². On a mixture of 12,101 × 768, k = 256
+//! (`examples/kmeans.rs`), the clusters found from there have 5 % less inertia than from random rows, and 4 % less than from
+//! k-means++ with one candidate, for 0.6 s more.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
-use crate::points::Points;
-
-/// Candidates drawn together. Measured on 12,101 × 768 numbers of a mixture, k = 256, two Zen 4 cores
-/// (`examples/kmeans.rs`): start and one iteration take 0.32 s at 1, 0.14 at 8, 0.10 at 16, 0.10 at 64. The start lowers
-/// the final inertia by about 1 % against random rows.
-const BATCH: usize = 16;
+use crate::points::{BLOCK, Points};
 
 /// Draws up to `k` distinct points as centres: indices into `points`. Fewer only where there are fewer than `k` distinct
 /// points.
@@ -21,39 +17,58 @@ pub(crate) fn plus_plus(points: &Points, k: usize, rng: &mut ChaCha8Rng) -> Vec<
     let n = points.len();
     let first = rng.random_range(0..n as u32);
     let mut chosen = vec![first];
-    let mut weights: Vec<f64> = points
-        .squared_distances(points.row(first as usize))
-        .iter()
-        .map(|&d| f64::from(d))
-        .collect();
+    let mut nearest = points.squared_distances(points.row(first as usize)); // D², [n]
     let mut cumulative = vec![0.0; n];
     while chosen.len() < k {
         let mut total = 0.0;
-        for (sum, weight) in cumulative.iter_mut().zip(&weights) {
-            total += weight;
+        for (sum, &d) in cumulative.iter_mut().zip(&nearest) {
+            total += f64::from(d);
             *sum = total;
         }
         if total == 0.0 {
             break;
         }
-        let batch = BATCH.min(k - chosen.len());
-        let candidates: Vec<u32> = (0..batch).map(|_| draw(&cumulative, rng)).collect();
-        let distances = points.squared_distances(&points.rows(&candidates)); // [n, batch]
-        let mut kept: Vec<usize> = Vec::with_capacity(batch);
-        for (column, &candidate) in candidates.iter().enumerate() {
-            let row = &distances[candidate as usize * batch..][..batch];
-            let then = weights[candidate as usize];
-            let now = kept.iter().fold(then, |d, &j| d.min(f64::from(row[j])));
-            if rng.random::<f64>() * then < now {
-                kept.push(column);
-                chosen.push(candidate);
-            }
-        }
-        for (weight, row) in weights.iter_mut().zip(distances.chunks_exact(batch)) {
-            *weight = kept.iter().fold(*weight, |d, &j| d.min(f64::from(row[j])));
+        let candidates: Vec<u32> = (0..trials(k)).map(|_| draw(&cumulative, rng)).collect();
+        let distances = points.squared_distances(&points.rows(&candidates)); // [n, trials]
+        let best = best(&nearest, &distances, candidates.len());
+        chosen.push(candidates[best]);
+        let columns = distances.chunks_exact(candidates.len());
+        for (d, row) in nearest.iter_mut().zip(columns) {
+            *d = d.min(row[best]);
         }
     }
     chosen
+}
+
+/// Candidates for a centre of `k`: 2 + ⌊ln k⌋ (Arthur and Vassilvitskii's experiments).
+fn trials(k: usize) -> usize {
+    2 + (k as f64).ln() as usize
+}
+
+/// The column of `distances` (`[n, trials]`) that leaves the smallest sum of D²; of equal ones the first.
+fn best(nearest: &[f32], distances: &[f32], trials: usize) -> usize {
+    let blocks: Vec<Vec<f64>> = nearest
+        .par_chunks(BLOCK)
+        .zip(distances.par_chunks(BLOCK * trials))
+        .map(|(nearest, distances)| {
+            let mut sums = vec![0.0; trials];
+            for (&d, row) in nearest.iter().zip(distances.chunks_exact(trials)) {
+                for (sum, &candidate) in sums.iter_mut().zip(row) {
+                    *sum += f64::from(d.min(candidate));
+                }
+            }
+            sums
+        })
+        .collect();
+    let left = |column: usize| blocks.iter().map(|sums| sums[column]).sum::<f64>();
+    let mut best = (0, left(0));
+    for column in 1..trials {
+        let sum = left(column);
+        if sum < best.1 {
+            best = (column, sum);
+        }
+    }
+    best.0
 }
 
 /// An index with probability proportional to its share of the running sums; never one of weight 0.
@@ -78,24 +93,40 @@ mod tests {
         Points::gather(Vectors::new(data, dim).unwrap(), &rows)
     }
 
-    /// Probability that k-means++ draws exactly `order`, from its definition.
-    fn probability(points: &Points, order: &[u32]) -> f64 {
+    /// Probability that `order` is chosen, from the definition: a point is the best candidate where every candidate
+    /// leaves at least what it leaves, one leaves just that, and of those it was drawn first.
+    fn probability(points: &Points, k: usize, order: &[u32]) -> f64 {
         let n = points.len();
         let mut p = 1.0 / n as f64;
         for chosen in 1..order.len() {
-            let weight = |i: usize| {
+            let nearest = |i: usize, centres: &[u32]| {
                 let to = |&c: &u32| squared_distance(points.row(i), points.row(c as usize));
-                order[..chosen].iter().map(to).fold(f64::INFINITY, f64::min)
+                centres.iter().map(to).fold(f64::INFINITY, f64::min)
             };
-            p *= weight(order[chosen] as usize) / (0..n).map(weight).sum::<f64>();
+            let before = &order[..chosen];
+            let left = |candidate: u32| -> f64 {
+                let after = [before, &[candidate]].concat();
+                (0..n).map(|i| nearest(i, &after)).sum()
+            };
+            let total: f64 = (0..n).map(|i| nearest(i, before)).sum();
+            let own = left(order[chosen]);
+            let chance = |worse: &dyn Fn(f64) -> bool| -> f64 {
+                let candidates = (0..n).filter(|&i| worse(left(i as u32)));
+                candidates.map(|i| nearest(i, before)).sum::<f64>() / total
+            };
+            let trials = trials(k) as i32;
+            p *= chance(&|sum| sum >= own).powi(trials) - chance(&|sum| sum > own).powi(trials);
+            p *= nearest(order[chosen] as usize, before) / total / chance(&|sum| sum == own);
         }
         p
     }
 
     #[test]
-    fn batches_have_the_distribution_of_one_at_a_time() {
-        let points = gather(&[0.0, 1.0, 1.5, 4.0, 9.0], 1);
+    fn centres_have_the_distribution_of_the_definition() {
+        // Mean 0 and few digits: no rounding, so equal sums are equal.
+        let points = gather(&[-7.0, -5.0, -4.5, 1.5, 6.0, 9.0], 1);
         let (k, draws) = (3, 60_000);
+        assert_eq!(trials(k), 3);
         let mut counts = std::collections::BTreeMap::new();
         for seed in 0..draws {
             let order = plus_plus(&points, k, &mut ChaCha8Rng::seed_from_u64(seed));
@@ -103,12 +134,12 @@ mod tests {
         }
         let mut all = 0.0;
         for (order, &count) in &counts {
-            let p = probability(&points, order);
+            let p = probability(&points, k, order);
             all += p;
             let deviation = (p * (1.0 - p) / draws as f64).sqrt();
             let share = f64::from(count) / draws as f64;
             assert!(
-                (share - p).abs() < 5.0 * deviation,
+                (share - p).abs() < 5.0 * deviation + 2.0 / draws as f64,
                 "{order:?}: {share} for {p}"
             );
         }
