@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod contrastive;
+mod corruption;
+mod generation;
+mod transfer;
+
+pub use config::{
+    ContrastiveConfig, Levels, LossConfig, LossConfigError, Masking, Metric, TransferConfig,
+};
+pub use contrastive::{Negatives, contrastive, cosine, info_nce, l1, l2, smooth_l1};
+pub use corruption::{masked, replaced};
+pub use generation::generation;
+pub use transfer::{recognition, reconstruction};

@@ -1,0 +1,43 @@
+//! The semantic-guided transfer losses (paper §3.4): rebuild the masked tokens of a behaviour code, and tell a true code
+//! from one with tokens replaced, both from the semantic summary.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::ops::log_softmax;
+use eager_ops::{Ops, RowRanges};
+
+/// Mean cross-entropy of the masked tokens. `hidden` `[codes · levels, d]` are the states at the codes' tokens, `rows` for
+/// each the siblings of the true token and the true one, `masked` the rows that were masked, `tokens` `[nodes, d]` the
+/// embeddings scored against. Scalar out.
+///
+/// # Errors
+/// When shapes do not fit, or no row is masked.
+pub fn reconstruction(
+    ops: Ops,
+    hidden: &Tensor,
+    tokens: &Tensor,
+    rows: &RowRanges,
+    masked: &[u32],
+) -> Result<Tensor> {
+    if let Some(row) = masked.iter().find(|&&r| r as usize >= rows.len()) {
+        candle_core::bail!("masked row {row} of {} tokens", rows.len())
+    }
+    let ranges = masked.iter().map(|&r| rows.ranges()[r as usize].clone());
+    let targets = masked.iter().map(|&r| rows.targets()[r as usize]);
+    let rows = RowRanges::new(ranges.collect(), targets.collect())?;
+    ops.tree_cross_entropy(&ops.gather(hidden, masked)?, tokens, &rows)
+}
+
+/// Mean binary cross-entropy of the logits of `true_codes` `[n]` (label 1) and `replaced_codes` `[m]` (label 0):
+/// `-log σ(x)` and `-log σ(-x)`. Scalar out.
+///
+/// # Errors
+/// When both are empty.
+pub fn recognition(true_codes: &Tensor, replaced_codes: &Tensor) -> Result<Tensor> {
+    // -log σ(x) is the first of log softmax([x, 0]): finite for every finite x, smooth everywhere.
+    let x = Tensor::cat(&[true_codes, &replaced_codes.neg()?], 0)?;
+    let pairs = Tensor::stack(&[&x, &x.zeros_like()?], 1)?;
+    log_softmax(&pairs, D::Minus1)?
+        .narrow(1, 0, 1)?
+        .mean_all()?
+        .neg()
+}

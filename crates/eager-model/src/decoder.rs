@@ -1,0 +1,295 @@
+//! A stream's decoder: generates a code token by token under causal attention, with cross-attention to the history
+//! (paper §3.2), and sums the code up at a summary token that stands behind it (§3.3).
+//!
+//! Tokens are the nodes of the stream's code trie, numbered as [`eager_codes::CodeTrie`] numbers them: a token belongs to
+//! its level and its parent (as in the official code), and the root is the start token. A position's logits are its
+//! hidden state times the embeddings of the prefix's children, the same table as the input's.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor};
+use eager_codes::CodeTrie;
+use eager_ops::{Dropout, Ops, RowRanges, Segments};
+
+use crate::block::{Attended, Block, Embedding, Pass};
+use crate::{EagerConfig, Init, Weights};
+
+/// The codes of a batch's targets: what a decoder reads in training, and what it is to say.
+#[derive(Clone, Debug)]
+pub struct TargetCodes {
+    /// Nodes below the root, `[batch, levels]`.
+    pub paths: Vec<u32>,
+    /// For each of `[batch, levels]`: the children of the true prefix, and which of them is true.
+    pub rows: RowRanges,
+    /// Tokens of a code.
+    pub levels: usize,
+}
+
+impl TargetCodes {
+    /// The own codes of `items`.
+    ///
+    /// # Errors
+    /// When there is none, or one is not in the trie.
+    pub fn new(trie: &CodeTrie, items: &[u32]) -> Result<Self> {
+        if let Some(item) = items.iter().find(|&&i| i as usize >= trie.n_items()) {
+            candle_core::bail!(
+                "item {item} has no code: the trie has {} items",
+                trie.n_items()
+            )
+        }
+        let paths: Vec<u32> = items.iter().flat_map(|&i| trie.path(i)).copied().collect();
+        let ranges = paths.iter().map(|&node| trie.children(trie.parent(node)));
+        Ok(Self {
+            rows: RowRanges::new(ranges.collect(), paths.clone())?,
+            paths,
+            levels: trie.levels(),
+        })
+    }
+
+    /// Number of codes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.paths.len() / self.levels
+    }
+
+    /// Never true: see [`TargetCodes::new`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+}
+
+/// What a decoder makes of a batch of codes.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The states that the next token is predicted from, `[batch · levels, d]`, a code's positions together.
+    pub hidden: Tensor,
+    /// The summary token's states, `[batch, d]`.
+    pub summary: Tensor,
+}
+
+/// The first token behind the trie's nodes: the summary token. What follows belongs to the transfer task.
+pub(crate) const SUMMARY: u32 = 0;
+
+/// A stream's decoder.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// `[nodes + specials, d]`: every node of the trie, then the special tokens.
+    tokens: Tensor,
+    embedding: Embedding,
+    blocks: Vec<Block>,
+    levels: usize,
+    nodes: u32,
+}
+
+impl Decoder {
+    pub(crate) fn new(
+        weights: &mut Weights,
+        name: &str,
+        config: &EagerConfig,
+        trie: &CodeTrie,
+        specials: usize,
+    ) -> Result<Self> {
+        let (levels, nodes) = (trie.levels(), trie.n_nodes());
+        Ok(Self {
+            tokens: weights.get(
+                &format!("{name}.tokens"),
+                (nodes + specials, config.d_model),
+                Init::Normal(config.init),
+            )?,
+            // start, the code, summary
+            embedding: Embedding::new(weights, name, config, levels + 2)?,
+            blocks: (0..config.decoder_layers)
+                .map(|i| Block::new(weights, &format!("{name}.{i}"), config, true))
+                .collect::<Result<_>>()?,
+            levels,
+            nodes: nodes as u32,
+        })
+    }
+
+    /// Token embeddings: row i is node i of the trie, the special tokens stand behind.
+    #[must_use]
+    pub fn tokens(&self) -> &Tensor {
+        &self.tokens
+    }
+
+    /// The id of special token `number`.
+    pub(crate) fn special(&self, number: u32) -> u32 {
+        self.nodes + number
+    }
+
+    /// Teacher-forced pass over `codes`, one for each sequence of `memory` `[memory rows, d]`.
+    pub(crate) fn forward(
+        &self,
+        pass: Pass<'_>,
+        memory: &Tensor,
+        memory_rows: &Segments,
+        codes: &TargetCodes,
+    ) -> Result<Decoded> {
+        let (batch, levels) = (codes.len(), self.levels);
+        if codes.levels != levels || batch != memory_rows.len() {
+            candle_core::bail!(
+                "{batch} codes of {} levels for {} histories and a decoder of {levels} levels",
+                codes.levels,
+                memory_rows.len()
+            )
+        }
+        let length = levels + 2;
+        let ids: Vec<u32> = codes
+            .paths
+            .chunks_exact(levels)
+            .flat_map(|path| {
+                let code = path.iter().copied();
+                std::iter::once(0)
+                    .chain(code)
+                    .chain([self.special(SUMMARY)])
+            })
+            .collect();
+        let positions: Vec<u32> = (0..batch).flat_map(|_| 0..length as u32).collect();
+        let rows = Segments::uniform(batch, length);
+        let mut x = self
+            .embedding
+            .forward(pass, &self.tokens, &ids, &positions)?;
+        for block in &self.blocks {
+            x = block.forward(pass, &x, &rows, true, Some((memory, memory_rows)))?;
+        } // [batch · length, d]
+        let of = |positions: Range<usize>| -> Vec<u32> {
+            (0..batch)
+                .flat_map(|b| positions.clone().map(move |p| (b * length + p) as u32))
+                .collect()
+        };
+        Ok(Decoded {
+            hidden: pass.ops.gather(&x, &of(0..levels))?,
+            summary: pass.ops.gather(&x, &of(levels + 1..length))?,
+        })
+    }
+
+    /// Begins to decode for the histories behind `memory` `[memory rows, d]`: their keys and values are computed once.
+    pub(crate) fn begin(
+        &self,
+        ops: Ops,
+        memory: &Tensor,
+        memory_rows: &Segments,
+    ) -> Result<Decoding<'_>> {
+        let off = Dropout::off();
+        let pass = Pass { ops, dropout: &off };
+        Ok(Decoding {
+            decoder: self,
+            ops,
+            memory: self
+                .blocks
+                .iter()
+                .map(|block| block.memory_kv(pass, memory))
+                .collect::<Result<_>>()?,
+            memory_rows: memory_rows.clone(),
+            prefix: vec![],
+            past: vec![vec![]; self.blocks.len()],
+        })
+    }
+}
+
+/// A decoder between two tokens: the keys and values of everything said so far, by the beams that said it.
+///
+/// Beams are rows; a step says for each new row which row of the step before it goes on from, so that nothing is
+/// copied when beams are dropped or multiplied.
+#[derive(Clone, Debug)]
+pub struct Decoding<'a> {
+    decoder: &'a Decoder,
+    ops: Ops,
+    /// A layer: `[memory rows, 2·d]`.
+    memory: Vec<Tensor>,
+    memory_rows: Segments,
+    /// For every step before the next: the row that each beam's prefix has there.
+    prefix: Vec<Vec<u32>>,
+    /// A layer, a step: keys and values `[rows of that step, 2·d]`.
+    past: Vec<Vec<Tensor>>,
+}
+
+impl Decoding<'_> {
+    /// Says one more token on every beam: `nodes` `[beams]`, each going on from row `parents[i]` of the last step
+    /// (ignored at the first, which says the root). The beams of a history stand together; `beams` says how many each
+    /// has. `[beams, d]` out: the states that the children of `nodes` are predicted from.
+    ///
+    /// # Errors
+    /// When the lengths do not fit, a parent is no row of the last step, or the code has ended.
+    pub fn step(&mut self, nodes: &[u32], parents: &[u32], beams: &Segments) -> Result<Tensor> {
+        let step = self.prefix.len();
+        if nodes.len() != beams.rows() || beams.len() != self.memory_rows.len() {
+            candle_core::bail!(
+                "{} nodes for {} beams of {} histories, of {} begun with",
+                nodes.len(),
+                beams.rows(),
+                beams.len(),
+                self.memory_rows.len()
+            )
+        }
+        if step >= self.decoder.levels {
+            candle_core::bail!("a code of {} levels has ended", self.decoder.levels)
+        }
+        if step > 0 {
+            if parents.len() != nodes.len() {
+                candle_core::bail!("{} parents for {} nodes", parents.len(), nodes.len())
+            }
+            for rows in &mut self.prefix {
+                let Some(moved) = parents
+                    .iter()
+                    .map(|&p| rows.get(p as usize).copied())
+                    .collect::<Option<Vec<u32>>>()
+                else {
+                    candle_core::bail!("a parent is not among the {} beams before", rows.len())
+                };
+                *rows = moved;
+            }
+        }
+        self.prefix.push((0..nodes.len() as u32).collect());
+        let off = Dropout::off();
+        let pass = Pass {
+            ops: self.ops,
+            dropout: &off,
+        };
+        let positions = vec![step as u32; nodes.len()];
+        let decoder = self.decoder;
+        let mut x = decoder
+            .embedding
+            .forward(pass, &decoder.tokens, nodes, &positions)?;
+        let keys = Segments::uniform(nodes.len(), step + 1);
+        for ((block, past), memory) in decoder.blocks.iter().zip(&mut self.past).zip(&self.memory) {
+            let (queries, kv) = block.step_qkv(pass, &x)?;
+            past.push(kv);
+            let prefix = gather_prefix(self.ops, past, &self.prefix)?;
+            x = block.step(
+                pass,
+                &x,
+                &queries,
+                Attended {
+                    kv: &prefix,
+                    rows: &keys,
+                },
+                beams,
+                Attended {
+                    kv: memory,
+                    rows: &self.memory_rows,
+                },
+            )?;
+        }
+        Ok(x)
+    }
+}
+
+/// Keys and values of every beam's prefix, oldest first: `[beams · steps, 2·d]`.
+fn gather_prefix(ops: Ops, past: &[Tensor], prefix: &[Vec<u32>]) -> Result<Tensor> {
+    let (Some(newest), [before @ .., _]) = (past.last(), prefix) else {
+        candle_core::bail!("no step has been made")
+    };
+    if before.is_empty() {
+        return Ok(newest.clone());
+    }
+    let mut steps = past
+        .iter()
+        .zip(before)
+        .map(|(kv, rows)| ops.gather(kv, rows))
+        .collect::<Result<Vec<_>>>()?;
+    steps.push(newest.clone());
+    let (beams, width) = newest.dims2()?;
+    Tensor::stack(&steps, 1)?.reshape((beams * steps.len(), width))
+}

@@ -1,0 +1,153 @@
+//! The shared encoder: a transformer over the items of a history (paper §3.2). Positions count from the newest item,
+//! as left padding does in the official code.
+
+use candle_core::{Result, Tensor};
+use eager_ops::Segments;
+
+use crate::block::{Block, Embedding, Pass};
+use crate::{EagerConfig, Init, ItemTable, PerStream, Weights};
+
+/// Histories packed end to end.
+#[derive(Clone, Debug)]
+pub struct Histories {
+    items: Vec<u32>,
+    rows: Segments,
+}
+
+impl Histories {
+    /// `items` of all histories, oldest first; `offsets` says where each begins, and the end: one more than histories.
+    ///
+    /// # Errors
+    /// When the offsets do not start at 0, decrease, or do not end at the number of items.
+    pub fn new(items: &[u32], offsets: &[u32]) -> Result<Self> {
+        let rows = Segments::from_offsets(offsets)?;
+        if rows.rows() != items.len() {
+            candle_core::bail!(
+                "histories: offsets end at {}, there are {} items",
+                rows.rows(),
+                items.len()
+            )
+        }
+        Ok(Self {
+            items: items.to_vec(),
+            rows,
+        })
+    }
+
+    /// Number of histories.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// What the encoder makes of histories: a hidden state for each item, in each stream's view.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// `[rows, d]` each; the same tensor where the streams share their item table.
+    pub hidden: PerStream<Tensor>,
+    /// The histories' rows.
+    pub rows: Segments,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Encoder {
+    /// `[n_items, d]`, or `[2 · n_items, d]` with a table for each stream, behaviour first.
+    items: Tensor,
+    embedding: Embedding,
+    blocks: Vec<Block>,
+    n_items: usize,
+    window: usize,
+    shared: bool,
+}
+
+impl Encoder {
+    pub(crate) fn new(weights: &mut Weights, config: &EagerConfig, n_items: usize) -> Result<Self> {
+        let shared = config.items == ItemTable::Shared;
+        let rows = if shared { n_items } else { 2 * n_items };
+        Ok(Self {
+            items: weights.get(
+                "encoder.items",
+                (rows, config.d_model),
+                Init::Normal(config.init),
+            )?,
+            embedding: Embedding::new(weights, "encoder", config, config.window - 1)?,
+            blocks: (0..config.encoder_layers)
+                .map(|i| Block::new(weights, &format!("encoder.{i}"), config, false))
+                .collect::<Result<_>>()?,
+            n_items,
+            window: config.window,
+            shared,
+        })
+    }
+
+    pub(crate) fn forward(&self, pass: Pass<'_>, histories: &Histories) -> Result<Memory> {
+        let rows = &histories.rows;
+        if rows.longest() >= self.window {
+            candle_core::bail!(
+                "a history of {} items in a window of {} positions holds at most {}: keep the newest",
+                rows.longest(),
+                self.window,
+                self.window - 1
+            )
+        }
+        if let Some(item) = histories
+            .items
+            .iter()
+            .find(|&&i| i as usize >= self.n_items)
+        {
+            candle_core::bail!(
+                "item {item} of a history is not among {} items",
+                self.n_items
+            )
+        }
+        let mut positions: Vec<u32> = rows
+            .iter()
+            .flat_map(|r| (0..r.len() as u32).rev())
+            .collect();
+        if self.shared {
+            let hidden = self.layers(pass, &histories.items, &positions, rows)?;
+            return Ok(Memory {
+                hidden: PerStream::from_fn(|_| hidden.clone()),
+                rows: rows.clone(),
+            });
+        }
+        // Both streams' views of every history in one pass, behaviour first.
+        let offset = self.n_items as u32;
+        let items = histories.items.iter().copied();
+        let items: Vec<u32> = items.clone().chain(items.map(|i| i + offset)).collect();
+        positions.extend_from_within(..);
+        let lengths: Vec<usize> = rows.iter().chain(rows.iter()).map(|r| r.len()).collect();
+        let both = self.layers(pass, &items, &positions, &Segments::from_lengths(&lengths))?;
+        let n = rows.rows();
+        Ok(Memory {
+            hidden: PerStream {
+                behaviour: both.narrow(0, 0, n)?,
+                semantic: both.narrow(0, n, n)?,
+            },
+            rows: rows.clone(),
+        })
+    }
+
+    fn layers(
+        &self,
+        pass: Pass<'_>,
+        items: &[u32],
+        positions: &[u32],
+        rows: &Segments,
+    ) -> Result<Tensor> {
+        let mut x = self
+            .embedding
+            .forward(pass, &self.items, items, positions)?;
+        for block in &self.blocks {
+            x = block.forward(pass, &x, rows, false, None)?;
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,120 @@
+//! The semantic-guided transfer task's network (paper §3.4): a bidirectional decoder over [CLS] and a behaviour code,
+//! which cross-attends the semantic summary. It reads the behaviour decoder's token embeddings, so that what it learns
+//! reaches the behaviour stream. What is masked or replaced, and the losses, belong to `eager-losses`.
+
+use candle_core::{Result, Tensor};
+use eager_ops::Segments;
+
+use crate::block::{Block, Embedding, Linear, Pass};
+use crate::decoder::{Decoder, SUMMARY};
+use crate::{EagerConfig, Guide, Weights};
+
+/// Special tokens of the behaviour table, after the summary token.
+const CLS: u32 = SUMMARY + 1;
+const MASK: u32 = SUMMARY + 2;
+pub(crate) const SPECIALS: usize = MASK as usize + 1;
+
+/// Behaviour codes, true, masked or replaced, and the summaries that guide them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransferCodes {
+    /// Tokens, `[n, levels]`: nodes of the behaviour trie, or [`crate::Eager::mask_token`].
+    pub tokens: Vec<u32>,
+    /// For each code the row of the batch whose semantic summary guides it, `[n]`.
+    pub guides: Vec<u32>,
+}
+
+/// What the auxiliary decoder makes of codes.
+#[derive(Clone, Debug)]
+pub struct Transferred {
+    /// States at [CLS], `[n, d]`.
+    pub cls: Tensor,
+    /// States at the code's tokens, `[n · levels, d]`.
+    pub tokens: Tensor,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    guide: Linear,
+    embedding: Embedding,
+    blocks: Vec<Block>,
+    recognise: Linear,
+    levels: usize,
+}
+
+impl Transfer {
+    pub(crate) fn new(
+        weights: &mut Weights,
+        config: &EagerConfig,
+        levels: usize,
+        semantic_dim: usize,
+    ) -> Result<Self> {
+        let d = config.d_model;
+        let guide_dim = match config.guide {
+            Guide::Summary => d,
+            Guide::Projection => semantic_dim,
+        };
+        Ok(Self {
+            guide: Linear::new(weights, "transfer.guide", guide_dim, d, config.init)?,
+            embedding: Embedding::new(weights, "transfer", config, levels + 1)?,
+            blocks: (0..config.transfer_layers)
+                .map(|i| Block::new(weights, &format!("transfer.{i}"), config, true))
+                .collect::<Result<_>>()?,
+            recognise: Linear::new(weights, "transfer.recognise", d, 1, config.init)?,
+            levels,
+        })
+    }
+
+    /// `guide` `[batch, guide dim]`.
+    pub(crate) fn forward(
+        &self,
+        pass: Pass<'_>,
+        behaviour: &Decoder,
+        guide: &Tensor,
+        codes: &TransferCodes,
+    ) -> Result<Transferred> {
+        let (n, levels) = (codes.guides.len(), self.levels);
+        if codes.tokens.len() != n * levels {
+            candle_core::bail!(
+                "transfer: {} tokens for {n} codes of {levels} levels",
+                codes.tokens.len()
+            )
+        }
+        let guide = self.guide.forward(pass.ops, guide)?; // [batch, d]
+        let memory = pass.ops.gather(&guide, &codes.guides)?; // [n, d]
+        let length = levels + 1;
+        let ids: Vec<u32> = codes
+            .tokens
+            .chunks_exact(levels)
+            .flat_map(|code| std::iter::once(behaviour.special(CLS)).chain(code.iter().copied()))
+            .collect();
+        let positions: Vec<u32> = (0..n).flat_map(|_| 0..length as u32).collect();
+        let (rows, one) = (Segments::uniform(n, length), Segments::uniform(n, 1));
+        let mut x = self
+            .embedding
+            .forward(pass, behaviour.tokens(), &ids, &positions)?;
+        for block in &self.blocks {
+            x = block.forward(pass, &x, &rows, false, Some((&memory, &one)))?;
+        } // [n · length, d]
+        let rows = |of: fn(u32) -> bool| -> Vec<u32> {
+            (0..(n * length) as u32)
+                .zip(positions.iter())
+                .filter(|(_, p)| of(**p))
+                .map(|(row, _)| row)
+                .collect()
+        };
+        Ok(Transferred {
+            cls: pass.ops.gather(&x, &rows(|p| p == 0))?,
+            tokens: pass.ops.gather(&x, &rows(|p| p > 0))?,
+        })
+    }
+
+    /// Logit that code and guide belong together, of states at [CLS] `[n, d]`: `[n]`.
+    pub(crate) fn recognise(&self, pass: Pass<'_>, cls: &Tensor) -> Result<Tensor> {
+        self.recognise.forward(pass.ops, cls)?.squeeze(1)
+    }
+}
+
+/// The token that stands for a masked one.
+pub(crate) fn mask_token(behaviour: &Decoder) -> u32 {
+    behaviour.special(MASK)
+}
