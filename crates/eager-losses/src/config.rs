@@ -3,15 +3,27 @@
 use serde::{Deserialize, Serialize};
 
 /// Every part of the loss. `Default` is the paper's text; [`LossConfig::official`] what the authors' code computes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossConfig {
-    /// How the cross-entropies of a code's tokens become one number. Paper: the sum; official code: the mean.
-    pub levels: Levels,
+    /// The generation loss.
+    pub generation: GenerationConfig,
     /// The global contrastive task.
     pub contrastive: ContrastiveConfig,
     /// The semantic-guided transfer task.
     pub transfer: TransferConfig,
+}
+
+/// The generation loss (paper §3.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerationConfig {
+    /// How the cross-entropies of a code's tokens become one number. Paper: the sum; official code: the mean.
+    pub levels: Levels,
+    /// Weight of the behaviour stream: 1; 0 leaves the stream untrained (ablation).
+    pub behaviour: f64,
+    /// Weight of the semantic stream: 1; 0 leaves the stream untrained (ablation).
+    pub semantic: f64,
 }
 
 /// How the cross-entropies of a code's tokens become one number.
@@ -84,12 +96,12 @@ pub struct TransferConfig {
     pub detach_tokens: bool,
 }
 
-impl Default for LossConfig {
+impl Default for GenerationConfig {
     fn default() -> Self {
         Self {
             levels: Levels::Sum,
-            contrastive: ContrastiveConfig::default(),
-            transfer: TransferConfig::default(),
+            behaviour: 1.0,
+            semantic: 1.0,
         }
     }
 }
@@ -125,7 +137,10 @@ impl LossConfig {
     #[must_use]
     pub fn official() -> Self {
         Self {
-            levels: Levels::Mean,
+            generation: GenerationConfig {
+                levels: Levels::Mean,
+                ..GenerationConfig::default()
+            },
             contrastive: ContrastiveConfig {
                 metric: Metric::InfoNce,
                 semantic: 10.0,
@@ -144,7 +159,7 @@ impl LossConfig {
     /// # Errors
     /// When one is outside its range: what it is and what was expected.
     pub fn validate(&self) -> Result<(), LossConfigError> {
-        let (c, t) = (&self.contrastive, &self.transfer);
+        let (g, c, t) = (&self.generation, &self.contrastive, &self.transfer);
         let refuse = |field, found: String, expected| {
             Err(LossConfigError {
                 field,
@@ -153,6 +168,8 @@ impl LossConfig {
             })
         };
         let weights = [
+            ("generation.behaviour", g.behaviour),
+            ("generation.semantic", g.semantic),
             ("contrastive.behaviour", c.behaviour),
             ("contrastive.semantic", c.semantic),
             ("transfer.reconstruction", t.reconstruction),
@@ -162,6 +179,13 @@ impl LossConfig {
             if !(weight >= 0.0 && weight.is_finite()) {
                 return refuse(field, weight.to_string(), "a finite number, 0 or more");
             }
+        }
+        if g.behaviour + g.semantic == 0.0 {
+            return refuse(
+                "generation.behaviour",
+                "0, and so is `generation.semantic`".to_owned(),
+                "a weight above 0 for at least one stream",
+            );
         }
         for (field, ratio) in [
             ("transfer.mask_ratio", t.mask_ratio),
@@ -217,5 +241,7 @@ mod tests {
         assert!(refused(|c| c.transfer.recognition = f64::NAN).contains("`transfer.recognition`"));
         assert!(refused(|c| c.contrastive.temperature = 0.0).contains("temperature"));
         assert!(refused(|c| c.contrastive.negatives = 0).contains("negatives"));
+        let no_stream = refused(|c| (c.generation.behaviour, c.generation.semantic) = (0.0, 0.0));
+        assert!(no_stream.contains("at least one stream"), "{no_stream}");
     }
 }

@@ -3,6 +3,7 @@
 mod block;
 mod config;
 mod decoder;
+mod din;
 mod eager;
 mod encoder;
 mod stream;
@@ -12,6 +13,7 @@ mod weights;
 pub use block::Pass;
 pub use config::{ConfigError, EagerConfig, Guide, ItemTable};
 pub use decoder::{Decoded, Decoder, Decoding, TargetCodes};
+pub use din::{Din, DinBatch, DinConfig, DinConfigError, DinScorer, DinStatistics};
 pub use eager::{Catalogue, Eager};
 pub use encoder::{Histories, Memory};
 pub use stream::{PerStream, Stream};

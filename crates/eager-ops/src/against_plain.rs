@@ -2,6 +2,8 @@
 //! plain gradients against central differences. These run inside the crate so that fresh buffers hold
 //! NaN (see `storage::uninit`).
 
+mod din;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -25,6 +25,9 @@
 
 mod adamw;
 mod attention;
+mod batch_norm;
+mod columns;
+mod dice;
 mod dropout;
 mod gather;
 mod gelu;
@@ -32,18 +35,25 @@ mod layer_norm;
 mod linear;
 mod matmul;
 mod ops;
+mod pair_linear;
+mod pairs;
 mod plain;
 mod segments;
 mod storage;
+mod tree_scores;
 mod tree_softmax;
 mod vector;
+mod weighted_sum;
 
 #[cfg(test)]
 mod against_plain;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use attention::MAX_KEYS;
+pub use columns::ColumnStatistics;
 pub use dropout::Dropout;
 pub use ops::Ops;
+pub use pairs::Pairs;
 pub use segments::Segments;
+pub use tree_scores::TreeScores;
 pub use tree_softmax::RowRanges;

@@ -1,19 +1,26 @@
 //! The choice between the fused and the plain form of every operation.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::attention::{Attention, CrossAttentionOp, SelfAttentionOp};
+use crate::batch_norm::BatchNormOp;
+use crate::columns::{self, ColumnStatistics};
+use crate::dice::DiceOp;
 use crate::dropout::{AddDropoutOp, Dropout, DropoutOp};
 use crate::gather::GatherOp;
 use crate::gelu::GeluOp;
 use crate::layer_norm::LayerNormOp;
 use crate::linear::LinearOp;
+use crate::pair_linear::PairLinearOp;
 use crate::storage::is_cpu_f32;
+use crate::tree_scores::{self, TreeScores};
 use crate::tree_softmax::{RowRanges, TreeCrossEntropyOp};
-use crate::{Segments, plain};
+use crate::weighted_sum::WeightedSumOp;
+use crate::{Pairs, Segments, plain};
 
 /// Which form of the operations runs. Both give the same numbers within float noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +207,126 @@ impl Ops {
                 .apply_op2(&table.contiguous()?, TreeCrossEntropyOp(rows.clone()))
         } else {
             plain::tree_cross_entropy(hidden, table, rows)
+        }
+    }
+
+    /// `log softmax(hidden_i · table[ranges_i]ᵀ)` of every row, over its own range of the table's rows. `hidden`
+    /// `[n, d]`, `table` `[nodes, d]`. No gradient runs through it, and the numbers are on the host.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or a range leaves the table.
+    pub fn tree_scores(
+        self,
+        hidden: &Tensor,
+        table: &Tensor,
+        ranges: &[Range<u32>],
+    ) -> Result<TreeScores> {
+        tree_scores::tree_scores(self.fused(hidden), hidden, table, ranges)
+    }
+
+    /// Batch normalisation of `x` `[n, d]`, scaled by `w` and shifted by `b` (`[d]`). Without `known` it is by the
+    /// statistics of `x` itself, through which the gradient runs, and which come back; with `known` by those, as
+    /// constants.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or there is no row to take statistics of.
+    pub fn batch_norm(
+        self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        known: Option<&ColumnStatistics>,
+        eps: f64,
+    ) -> Result<(Tensor, ColumnStatistics)> {
+        if !self.fused(x) {
+            return plain::batch_norm(x, w, b, known, eps);
+        }
+        let x = x.contiguous()?;
+        let statistics = known.map_or_else(|| columns::statistics(&x), |s| Ok(s.clone()))?;
+        let op = BatchNormOp {
+            columns: statistics.scales(eps)?,
+            of_batch: known.is_none(),
+        };
+        Ok((x.apply_op3(w, b, op)?, statistics))
+    }
+
+    /// Dice: `p = σ((x - mean)/√(var + eps))`, `x·(p + alpha·(1 - p))` for `x` `[n, d]` and `alpha` `[d]`, with
+    /// statistics as in [`Ops::batch_norm`].
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or there is no row to take statistics of.
+    pub fn dice(
+        self,
+        x: &Tensor,
+        alpha: &Tensor,
+        known: Option<&ColumnStatistics>,
+        eps: f64,
+    ) -> Result<(Tensor, ColumnStatistics)> {
+        if !self.fused(x) {
+            return plain::dice(x, alpha, known, eps);
+        }
+        let x = x.contiguous()?;
+        let statistics = known.map_or_else(|| columns::statistics(&x), |s| Ok(s.clone()))?;
+        let op = DiceOp {
+            columns: statistics.scales(eps)?,
+            of_batch: known.is_none(),
+        };
+        Ok((x.apply_op2(alpha, op)?, statistics))
+    }
+
+    /// `W·(q_c∘b_t) + u_c + v_t` for every pair; `left` `[candidates, d + h]` holds each candidate's `q` and `u` side
+    /// by side, `right` `[positions, d + h]` each position's `b` and `v`, and `w` is `[h, d]`. `[pairs, h]` out.
+    ///
+    /// With `u = W_q·q` and `v = W_b·b` that is a linear layer over `[q, b, q∘b]`, most of it done once a row.
+    ///
+    /// # Errors
+    /// When the shapes do not fit each other or `pairs`.
+    pub fn pair_linear(
+        self,
+        left: &Tensor,
+        right: &Tensor,
+        w: &Tensor,
+        pairs: &Pairs,
+    ) -> Result<Tensor> {
+        let ((rows, width), (positions, right_width)) = (left.dims2()?, right.dims2()?);
+        let (h, d) = w.dims2()?;
+        pairs.check("pair_linear", rows, positions)?;
+        if h == 0 || d == 0 || width != d + h || right_width != d + h {
+            candle_core::bail!(
+                "pair_linear: left {:?} and right {:?} want {} columns for w {:?}",
+                left.shape(),
+                right.shape(),
+                d + h,
+                w.shape()
+            )
+        }
+        if self.fused(left) {
+            let (left, right) = (left.contiguous()?, right.contiguous()?);
+            left.apply_op3(&right, &w.contiguous()?, PairLinearOp(pairs.clone()))
+        } else {
+            plain::pair_linear(left, right, w, pairs)
+        }
+    }
+
+    /// `Σ_t weights_ct·values_t` for each candidate `c` over the positions of its sequence; `weights` `[pairs]` or
+    /// `[pairs, 1]`, `values` `[positions, d]`; `[candidates, d]` out. Without positions the sum is 0.
+    ///
+    /// # Errors
+    /// When the shapes do not fit `pairs`.
+    pub fn weighted_sum(self, weights: &Tensor, values: &Tensor, pairs: &Pairs) -> Result<Tensor> {
+        pairs.check("weighted_sum", pairs.candidates().rows(), values.dims2()?.0)?;
+        if weights.dim(0)? != pairs.len() || weights.elem_count() != pairs.len() {
+            candle_core::bail!(
+                "weighted_sum: weights {:?} for {} pairs",
+                weights.shape(),
+                pairs.len()
+            )
+        }
+        if self.fused(weights) {
+            let weights = weights.contiguous()?;
+            weights.apply_op2(&values.contiguous()?, WeightedSumOp(pairs.clone()))
+        } else {
+            plain::weighted_sum(weights, values, pairs)
         }
     }
 }

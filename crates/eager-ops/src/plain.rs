@@ -7,7 +7,8 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::ops::{log_softmax, softmax};
 
 use crate::attention::Attention;
-use crate::{RowRanges, Segments};
+use crate::columns::ColumnStatistics;
+use crate::{Pairs, RowRanges, Segments};
 
 /// Stands for -∞ where a whole row may be masked: `exp` of it is 0, and no NaN comes of it.
 const MASKED: f32 = -1e9;
@@ -148,4 +149,82 @@ pub(crate) fn tree_cross_entropy(
         .gather(&targets, 1)?
         .mean_all()?
         .neg()
+}
+
+/// `(x - mean)/√(var + ε)`, by `known` statistics or differentiably by those of `x`, and the statistics.
+fn normalise(
+    x: &Tensor,
+    known: Option<&ColumnStatistics>,
+    eps: f64,
+) -> Result<(Tensor, ColumnStatistics)> {
+    if known.is_none() && x.dim(0)? == 0 {
+        candle_core::bail!("column statistics: x {:?} has no elements", x.shape())
+    }
+    let cast = |s: &Tensor| s.to_dtype(x.dtype())?.unsqueeze(0);
+    let mean = known.map_or_else(|| x.mean_keepdim(0), |k| cast(&k.mean))?; // [1, d]
+    let centred = x.broadcast_sub(&mean)?;
+    let var = known.map_or_else(|| centred.sqr()?.mean_keepdim(0), |k| cast(&k.var))?;
+    let statistics = ColumnStatistics {
+        mean: mean.squeeze(0)?.detach(),
+        var: var.squeeze(0)?.detach(),
+    };
+    Ok((
+        centred.broadcast_div(&(var + eps)?.sqrt()?)?,
+        known.cloned().unwrap_or(statistics),
+    ))
+}
+
+/// See [`crate::Ops::batch_norm`].
+pub(crate) fn batch_norm(
+    x: &Tensor,
+    w: &Tensor,
+    b: &Tensor,
+    known: Option<&ColumnStatistics>,
+    eps: f64,
+) -> Result<(Tensor, ColumnStatistics)> {
+    let (z, statistics) = normalise(x, known, eps)?;
+    Ok((z.broadcast_mul(w)?.broadcast_add(b)?, statistics))
+}
+
+/// See [`crate::Ops::dice`].
+pub(crate) fn dice(
+    x: &Tensor,
+    alpha: &Tensor,
+    known: Option<&ColumnStatistics>,
+    eps: f64,
+) -> Result<(Tensor, ColumnStatistics)> {
+    let (z, statistics) = normalise(x, known, eps)?;
+    let p = candle_nn::ops::sigmoid(&z)?;
+    let rest = p.affine(-1.0, 1.0)?.broadcast_mul(alpha)?;
+    Ok(((x * (p + rest)?)?, statistics))
+}
+
+/// See [`crate::Ops::pair_linear`].
+pub(crate) fn pair_linear(
+    left: &Tensor,
+    right: &Tensor,
+    w: &Tensor,
+    pairs: &Pairs,
+) -> Result<Tensor> {
+    let (h, d) = w.dims2()?;
+    if pairs.is_empty() {
+        return Tensor::zeros((0, h), left.dtype(), left.device());
+    }
+    let (candidates, positions) = pairs.rows();
+    let (left, right) = (gather(left, &candidates)?, gather(right, &positions)?); // [pairs, d + h]
+    let products = (left.narrow(1, 0, d)? * right.narrow(1, 0, d)?)?;
+    products.matmul(&w.t()?)? + (left.narrow(1, d, h)? + right.narrow(1, d, h)?)?
+}
+
+/// See [`crate::Ops::weighted_sum`].
+pub(crate) fn weighted_sum(weights: &Tensor, values: &Tensor, pairs: &Pairs) -> Result<Tensor> {
+    let rows = pairs.candidates().rows();
+    let zeros = Tensor::zeros((rows, values.dim(1)?), values.dtype(), values.device())?;
+    if pairs.is_empty() {
+        return Ok(zeros);
+    }
+    let (candidates, positions) = pairs.rows();
+    let candidates = Tensor::from_vec(candidates, pairs.len(), values.device())?;
+    let terms = gather(values, &positions)?.broadcast_mul(&weights.reshape((pairs.len(), 1))?)?;
+    zeros.index_add(&candidates, &terms, 0)
 }

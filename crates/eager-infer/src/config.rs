@@ -1,0 +1,92 @@
+//! How recommendations are made. Numbers of the official code stand here and nowhere else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InferError, Ranking, Result};
+
+/// How recommendations are made. `Default` is the paper's rule with the official code's beams.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InferConfig {
+    /// Prefixes kept on every level, in each stream. Official code 100.
+    pub beams: usize,
+    /// Predictions of each stream that are merged (the paper's top-k), so that a merged list has `top_k` to `2 · top_k`
+    /// items. At most `beams`, unless `exact`. 20 is the largest cut-off of the paper's tables.
+    pub top_k: usize,
+    /// How the streams' predictions are ranked. Paper: confidence; official code: sum.
+    pub ranking: Ranking,
+    /// Whether items of the history are taken out of every list before it is ranked. Official code: no.
+    pub mask_history: bool,
+    /// Whether the whole catalogue is scored instead of searched.
+    pub exact: bool,
+}
+
+impl Default for InferConfig {
+    fn default() -> Self {
+        Self {
+            beams: 100,
+            top_k: 20,
+            ranking: Ranking::Confidence,
+            mask_history: false,
+            exact: false,
+        }
+    }
+}
+
+impl InferConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// When one is outside its range: what it is and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |field, found: usize, expected: String| {
+            Err(InferError::Config {
+                field,
+                found: found.to_string(),
+                expected,
+            })
+        };
+        if self.beams == 0 {
+            return refuse("beams", 0, "1 or more".to_owned());
+        }
+        if self.top_k == 0 {
+            return refuse("top_k", 0, "1 or more".to_owned());
+        }
+        if self.top_k > self.beams && !self.exact {
+            let expected = format!("at most `beams`, {}", self.beams);
+            return refuse("top_k", self.top_k, expected);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_may_name_a_few_fields_and_bad_ones_are_named() {
+        let config: InferConfig =
+            serde_json::from_str(r#"{"ranking": "sum", "mask_history": true}"#).unwrap();
+        assert_eq!(
+            (config.ranking, config.beams, config.mask_history),
+            (Ranking::Sum, 100, true)
+        );
+        assert!(config.validate().is_ok());
+        assert!(serde_json::from_str::<InferConfig>(r#"{"beam": 3}"#).is_err());
+        let refused = |change: fn(&mut InferConfig)| {
+            let mut config = InferConfig::default();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert!(refused(|c| c.beams = 0).contains("`beams` is 0"));
+        assert!(refused(|c| c.top_k = 0).contains("`top_k` is 0"));
+        assert!(refused(|c| c.beams = 10).contains("at most `beams`, 10"));
+        let exact = InferConfig {
+            beams: 1,
+            exact: true,
+            ..InferConfig::default()
+        };
+        assert!(exact.validate().is_ok());
+    }
+}

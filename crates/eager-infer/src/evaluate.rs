@@ -1,0 +1,159 @@
+//! Ranks of held-out targets ("leave one out", as in the paper's tables): against all items, in the merged list and in each
+//! stream's own, from one pass. And the ranks that popularity alone gives them.
+
+use std::ops::Range;
+
+use eager_model::{PerStream, Stream};
+use serde::{Deserialize, Serialize};
+
+use crate::{InferConfig, InferError, Lists, Rank, Recommender, Result};
+
+/// The rank of every user's target, counted from 1; `None` where it is not in the list. Lists are as long as the search
+/// makes them ([`InferConfig::beams`] in a stream, up to `2 · top_k` merged), so a reciprocal rank counts to their end and a
+/// cut-off should not be above [`InferConfig::top_k`]. With [`InferConfig::mask_history`] a target that is also in the
+/// user's history has no rank: it cannot be hit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// In the merged list.
+    pub merged: Vec<Rank>,
+    /// In the behaviour stream's list.
+    pub behaviour: Vec<Rank>,
+    /// In the semantic stream's list.
+    pub semantic: Vec<Rank>,
+}
+
+fn check_targets(histories: usize, targets: &[u32], items: usize) -> Result<()> {
+    if targets.len() != histories {
+        return Err(InferError::Lengths {
+            what: "targets",
+            found: targets.len(),
+            expected: histories,
+        });
+    }
+    match targets.iter().position(|&t| t as usize >= items) {
+        Some(history) => Err(InferError::UnknownItem {
+            history,
+            item: targets[history],
+            items,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Place in a list, counted from 1.
+fn rank_in(mut list: impl Iterator<Item = u32>, target: u32) -> Rank {
+    list.position(|item| item == target)
+        .map(|place| place as u32 + 1)
+}
+
+/// Ranks `targets[i]` for the user of `histories[i]`. `progress` hears how many users are done, now and then.
+///
+/// # Errors
+/// When there are not as many targets as histories, one is unknown, or as [`Recommender::recommend`].
+pub fn evaluate(
+    recommender: &Recommender,
+    histories: &[&[u32]],
+    targets: &[u32],
+    config: &InferConfig,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Evaluation> {
+    config.validate()?;
+    check_targets(histories.len(), targets, recommender.n_items())?;
+    let none: Vec<Rank> = vec![None; histories.len()];
+    let mut ranks = Evaluation {
+        merged: none.clone(),
+        behaviour: none.clone(),
+        semantic: none,
+    };
+    let rank = |users: Range<usize>, lists: Vec<Lists>| -> Vec<(Rank, PerStream<Rank>)> {
+        let targets = targets[users].iter();
+        let rank = |(&target, lists): (&u32, Lists)| {
+            let single = |stream: Stream| {
+                let list = lists.streams[stream].iter();
+                rank_in(list.map(|score| score.item), target)
+            };
+            let merged = lists.merged.iter().map(|ranked| ranked.item);
+            (rank_in(merged, target), PerStream::from_fn(single))
+        };
+        targets.zip(lists).map(rank).collect()
+    };
+    let mut finished = 0;
+    recommender.each_chunk(histories, config, usize::MAX, rank, |users, found| {
+        finished += users.len();
+        for (user, (merged, streams)) in users.zip(found) {
+            ranks.merged[user] = merged;
+            ranks.behaviour[user] = streams.behaviour;
+            ranks.semantic[user] = streams.semantic;
+        }
+        progress(finished);
+    })?;
+    Ok(ranks)
+}
+
+/// Ranks of targets among all items by `counts` `[items]` in training, equal ones by item: the list everyone gets, with
+/// `mask_history` less the items of the user's history (a target among them then has no rank).
+///
+/// # Errors
+/// When there are not as many targets as histories, or an item is not among `counts`.
+pub fn popularity_ranks(
+    counts: &[u32],
+    histories: &[&[u32]],
+    targets: &[u32],
+    mask_history: bool,
+) -> Result<Vec<Rank>> {
+    check_targets(histories.len(), targets, counts.len())?;
+    let mut order: Vec<u32> = (0..counts.len() as u32).collect();
+    order.sort_by_key(|&item| std::cmp::Reverse(counts[item as usize]));
+    let mut places = vec![0u32; counts.len()];
+    for (place, &item) in (0..).zip(&order) {
+        places[item as usize] = place;
+    }
+    let place = |history, item: u32| {
+        let unknown = InferError::UnknownItem {
+            history,
+            item,
+            items: counts.len(),
+        };
+        places.get(item as usize).copied().ok_or(unknown)
+    };
+    histories
+        .iter()
+        .zip(targets)
+        .enumerate()
+        .map(|(user, (history, &target))| {
+            let rank = place(user, target)? + 1;
+            let masked = if mask_history { *history } else { &[] };
+            if masked.contains(&target) {
+                return Ok(None);
+            }
+            let mut before: Vec<u32> = masked
+                .iter()
+                .map(|&item| place(user, item))
+                .collect::<Result<_>>()?;
+            before.sort_unstable();
+            before.dedup();
+            let taken = before.partition_point(|&place| place < rank - 1) as u32;
+            Ok(Some(rank - taken))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn popular_items_come_first_and_equal_ones_by_item() {
+        // In order: 3 (7 times), 1, 4 (5), 0, 2 (1).
+        let counts = [1, 5, 1, 7, 5];
+        let histories: [&[u32]; 4] = [&[3, 3, 4], &[1], &[0], &[4, 1]];
+        let targets = [2, 4, 3, 1];
+        let ranks = |mask| popularity_ranks(&counts, &histories, &targets, mask).unwrap();
+        assert_eq!(ranks(false), [Some(5), Some(3), Some(1), Some(2)]);
+        assert_eq!(ranks(true), [Some(3), Some(2), Some(1), None]);
+        assert!(popularity_ranks(&counts, &histories, &targets[1..], true).is_err());
+        assert!(popularity_ranks(&counts, &[&[9]], &[1], true).is_err());
+        assert!(popularity_ranks(&counts, &[&[0]], &[5], true).is_err());
+    }
+}

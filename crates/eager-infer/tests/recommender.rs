@@ -1,0 +1,283 @@
+//! Whole lists: full beams against exact scoring, threads and batches, masking, evaluation, and the folder.
+
+mod common;
+
+use std::collections::HashSet;
+
+use candle_core::Device;
+use common::{histories, recommender, slices};
+use eager_infer::{InferConfig, Metrics, Ranked, Ranking, Recommender, evaluate};
+use eager_model::PerStream;
+use eager_ops::Ops;
+
+/// The same items in the same order, but for neighbours that are equal within float noise.
+fn same(a: &[Ranked], b: &[Ranked]) {
+    assert_eq!(a.len(), b.len());
+    for (place, (x, y)) in a.iter().zip(b).enumerate() {
+        assert!((x.score - y.score).abs() < 1e-5, "{place}: {x:?} {y:?}");
+        let twin = b.iter().find(|r| r.item == x.item);
+        let twin = twin.unwrap_or_else(|| panic!("{place}: {x:?} is missing"));
+        assert!(
+            (x.score - twin.score).abs() < 1e-5,
+            "{place}: {x:?} {twin:?}"
+        );
+        for (p, q) in [(x.behaviour, twin.behaviour), (x.semantic, twin.semantic)] {
+            assert_eq!(p.is_some(), q.is_some());
+            assert!((p.unwrap_or(0.0) - q.unwrap_or(0.0)).abs() < 1e-5);
+        }
+    }
+}
+
+fn settings() -> Vec<InferConfig> {
+    let mut all = vec![];
+    for ranking in [Ranking::Confidence, Ranking::Sum] {
+        for mask_history in [false, true] {
+            for top_k in [10, 90] {
+                all.push(InferConfig {
+                    beams: 200, // more than either trie has leaves
+                    top_k,
+                    ranking,
+                    mask_history,
+                    exact: false,
+                });
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn full_beams_equal_exact_scoring() {
+    for ops in [Ops::Fused, Ops::Plain] {
+        let recommender = recommender(ops);
+        let histories = histories(20, 5);
+        let histories = slices(&histories);
+        for config in settings() {
+            let exact = InferConfig {
+                exact: true,
+                ..config.clone()
+            };
+            let found = recommender.lists(&histories, &config).unwrap();
+            let want = recommender.lists(&histories, &exact).unwrap();
+            for (found, want) in found.iter().zip(&want) {
+                same(&found.merged, &want.merged);
+                for (a, b) in [
+                    (&found.streams.behaviour, &want.streams.behaviour),
+                    (&found.streams.semantic, &want.streams.semantic),
+                ] {
+                    assert_eq!(a.len(), b.len());
+                    for (a, b) in a.iter().zip(b) {
+                        assert!((a.log_prob - b.log_prob).abs() < 1e-5);
+                    }
+                }
+                if config.top_k == 90 && !config.mask_history {
+                    assert_eq!(found.merged.len(), 70);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn narrow_beams_give_valid_distinct_items() {
+    let recommender = recommender(Ops::Fused);
+    let histories = histories(20, 6);
+    let histories = slices(&histories);
+    for ranking in [Ranking::Confidence, Ranking::Sum] {
+        let config = InferConfig {
+            beams: 7,
+            top_k: 5,
+            ranking,
+            ..InferConfig::default()
+        };
+        for lists in recommender.lists(&histories, &config).unwrap() {
+            let items: HashSet<u32> = lists.merged.iter().map(|r| r.item).collect();
+            assert_eq!(items.len(), lists.merged.len());
+            assert!(items.iter().all(|&item| item < 70));
+            assert!((5..=10).contains(&items.len()) || lists.streams.semantic.len() < 5);
+            for ranked in &lists.merged {
+                let (b, s) = (ranked.behaviour, ranked.semantic);
+                match ranking {
+                    Ranking::Sum => assert_eq!(ranked.score, b.unwrap() + s.unwrap()),
+                    Ranking::Confidence => {
+                        let best = [b, s].into_iter().flatten().max_by(f32::total_cmp);
+                        assert_eq!(Some(ranked.score), best);
+                    }
+                }
+            }
+            assert!(lists.merged.is_sorted_by(|a, b| a.score >= b.score));
+        }
+    }
+}
+
+#[test]
+fn threads_and_company_do_not_matter() {
+    let plain = recommender(Ops::Plain);
+    let one = recommender(Ops::Fused).with_threads(1).unwrap();
+    let two = recommender(Ops::Fused).with_threads(2).unwrap();
+    assert_eq!((one.threads(), two.threads()), (1, 2));
+    let histories = histories(600, 7);
+    let histories = slices(&histories);
+    for ranking in [Ranking::Confidence, Ranking::Sum] {
+        let config = InferConfig {
+            beams: 30,
+            ranking,
+            ..InferConfig::default()
+        };
+        let lists = one.recommend(&histories, 10, &config).unwrap();
+        assert_eq!(lists, two.recommend(&histories, 10, &config).unwrap());
+        assert!(lists.iter().all(|list| list.len() == 10));
+        for (at, history) in histories.iter().enumerate().step_by(60) {
+            let alone = two.recommend(&[history], 10, &config).unwrap();
+            same(&alone[0], &lists[at]);
+            let alone = plain.recommend(&[history], 10, &config).unwrap();
+            same(&alone[0], &lists[at]);
+        }
+    }
+    assert!(
+        two.recommend(&[], 10, &InferConfig::default())
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn evaluation_ranks_targets_in_every_list() {
+    let recommender = recommender(Ops::Fused);
+    let owned = histories(50, 8);
+    let histories = slices(&owned);
+    // The last item of every other history is its own target too.
+    let targets: Vec<u32> = (0..50)
+        .map(|u| if u % 2 == 0 { u } else { owned[u as usize][0] })
+        .collect();
+    for mut config in settings() {
+        config.exact = true;
+        let mut heard = 0;
+        let mut progress = |done| heard = done;
+        let ranks = evaluate(&recommender, &histories, &targets, &config, &mut progress).unwrap();
+        assert_eq!(heard, 50);
+        let lists = recommender.lists(&histories, &config).unwrap();
+        for (user, lists) in lists.iter().enumerate() {
+            let place = |items: Vec<u32>| {
+                let place = items.iter().position(|&item| item == targets[user]);
+                place.map(|p| p as u32 + 1)
+            };
+            let PerStream {
+                behaviour,
+                semantic,
+            } = &lists.streams;
+            let items = |list: &[eager_infer::ItemScore]| list.iter().map(|s| s.item).collect();
+            assert_eq!(ranks.behaviour[user], place(items(behaviour)));
+            assert_eq!(ranks.semantic[user], place(items(semantic)));
+            let merged = lists.merged.iter().map(|r| r.item).collect();
+            assert_eq!(ranks.merged[user], place(merged));
+            let masked = config.mask_history && histories[user].contains(&targets[user]);
+            assert_eq!(ranks.behaviour[user].is_none(), masked);
+            let distinct: HashSet<u32> = histories[user].iter().copied().collect();
+            let hidden = if config.mask_history {
+                distinct.len()
+            } else {
+                0
+            };
+            assert_eq!(semantic.len(), 70 - hidden);
+            if config.mask_history {
+                assert!(lists.merged.iter().all(|r| !distinct.contains(&r.item)));
+            }
+        }
+        assert!(Metrics::new(&ranks.merged, &[5, 10]).is_ok());
+    }
+    let refused = |targets: &[u32]| {
+        let config = InferConfig::default();
+        evaluate(&recommender, &histories[..2], targets, &config, &mut |_| ())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused(&[1]).contains("1 targets for 2 histories"));
+    assert!(refused(&[1, 70]).contains("item 70"));
+}
+
+#[test]
+fn what_cannot_be_recommended_for_is_named() {
+    let recommender = recommender(Ops::Fused);
+    let config = InferConfig::default();
+    let refused = |histories: &[&[u32]]| {
+        let result = recommender.recommend(histories, 3, &config);
+        result.unwrap_err().to_string()
+    };
+    assert!(refused(&[&[1], &[]]).contains("history 1 is empty"));
+    assert!(refused(&[&[1], &[2, 70, 1, 1, 1, 1, 1, 1]]).contains("history 1: item 70"));
+    let config = InferConfig {
+        beams: 0,
+        ..InferConfig::default()
+    };
+    assert!(recommender.recommend(&[&[1]], 3, &config).is_err());
+}
+
+#[test]
+fn a_saved_recommender_comes_back_the_same() {
+    let saved = recommender(Ops::Fused);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("deep/er");
+    saved.save(&folder).unwrap();
+    saved.save(&folder).unwrap(); // over itself
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let files = [
+        "behaviour.safetensors",
+        "model.json",
+        "model.safetensors",
+        "semantic.safetensors",
+    ];
+    assert_eq!(names, files);
+    let loaded = Recommender::load(&folder, &Device::Cpu).unwrap();
+    assert_eq!(loaded.model().config(), saved.model().config());
+    let histories = histories(30, 9);
+    let histories = slices(&histories);
+    let lists = |r: &Recommender| {
+        r.recommend(&histories, 10, &InferConfig::default())
+            .unwrap()
+    };
+    assert_eq!(lists(&loaded), lists(&saved));
+
+    // Every file: missing, cut in half, empty.
+    for name in files {
+        let path = folder.join(name);
+        let whole = std::fs::read(&path).unwrap();
+        let refused = || {
+            let message = Recommender::load(&folder, &Device::Cpu)
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(name), "{message}");
+            message
+        };
+        std::fs::remove_file(&path).unwrap();
+        assert!(refused().contains("cannot read"));
+        for size in [whole.len() / 2, 0] {
+            std::fs::write(&path, &whole[..size]).unwrap();
+            assert!(refused().contains("again"));
+        }
+        std::fs::write(&path, &whole).unwrap();
+    }
+    // Of another form, another model, other codes.
+    let path = folder.join("model.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (from, to, fault) in [
+        ("\"format\": 1", "\"format\": 9", "form 9"),
+        (
+            "\"decoder_layers\": 2",
+            "\"decoder_layers\": 3",
+            "model.safetensors",
+        ),
+        ("\"n_items\": 70", "\"n_items\": 71", "codes of 70 items"),
+    ] {
+        assert!(text.contains(from));
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        let message = Recommender::load(&folder, &Device::Cpu)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(fault), "{message}");
+    }
+}

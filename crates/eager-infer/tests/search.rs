@@ -1,0 +1,184 @@
+//! One stream's search against the teacher-forced decoder, and its three forms against each other.
+
+mod common;
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+use common::{histories, recommender, slices};
+use eager_codes::CodeTrie;
+use eager_infer::Search;
+use eager_model::{Memory, Pass, Stream, TargetCodes};
+use eager_ops::{Dropout, Ops, RowRanges};
+
+/// Log-probabilities of every leaf for the one history of `memory`: the decoder's teacher-forced pass, softmax in f64.
+fn teacher_forced(search: &Search<'_>, memory: &Memory) -> Vec<f64> {
+    let trie: &CodeTrie = search.trie;
+    let tokens: Vec<Vec<f32>> = search.model.tokens(search.stream).to_vec2().unwrap();
+    let dropout = Dropout::off();
+    let pass = Pass {
+        ops: search.ops,
+        dropout: &dropout,
+    };
+    trie.level(trie.levels())
+        .map(|leaf| {
+            let mut path = vec![leaf];
+            while path.len() < trie.levels() {
+                path.push(trie.parent(path[path.len() - 1]));
+            }
+            path.reverse();
+            let ranges: Vec<_> = path
+                .iter()
+                .map(|&v| trie.children(trie.parent(v)))
+                .collect();
+            let codes = TargetCodes {
+                rows: RowRanges::new(ranges.clone(), path.clone()).unwrap(),
+                levels: path.len(),
+                paths: path.clone(),
+            };
+            let decoded = search
+                .model
+                .decode(search.stream, pass, memory, &codes)
+                .unwrap();
+            let hidden: Vec<Vec<f32>> = decoded.hidden.to_vec2().unwrap();
+            let logit = |h: &[f32], v: u32| -> f64 {
+                let products = h.iter().zip(&tokens[v as usize]);
+                products.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+            };
+            let log_prob = |((h, range), &v): ((&Vec<f32>, &std::ops::Range<u32>), &u32)| {
+                let total: f64 = range.clone().map(|v| logit(h, v).exp()).sum();
+                logit(h, v) - total.ln()
+            };
+            hidden.iter().zip(&ranges).zip(&path).map(log_prob).sum()
+        })
+        .collect()
+}
+
+#[test]
+fn every_leaf_has_the_teacher_forced_log_probability() {
+    let recommender = recommender(Ops::Fused);
+    for history in histories(3, 1) {
+        let memory = recommender.encode(&[&history]).unwrap();
+        for stream in Stream::ALL {
+            let search = recommender.search(stream);
+            let found = &search.leaves(&memory).unwrap()[0];
+            let want = teacher_forced(&search, &memory);
+            assert_eq!(found.len(), want.len());
+            for (a, b) in found.iter().zip(&want) {
+                assert!((f64::from(*a) - b).abs() < 1e-4, "{a} {b}");
+            }
+            let total: f64 = found.iter().map(|&x| f64::from(x).exp()).sum();
+            assert!((total - 1.0).abs() < 1e-5, "{total}");
+        }
+    }
+}
+
+#[test]
+fn beams_for_every_leaf_equal_scoring_everything() {
+    for ops in [Ops::Fused, Ops::Plain] {
+        let recommender = recommender(ops);
+        let histories = histories(9, 2);
+        let memory = recommender.encode(&slices(&histories)).unwrap();
+        for stream in Stream::ALL {
+            let search = recommender.search(stream);
+            let first = search.trie.level(search.trie.levels()).start;
+            let leaves = search.leaves(&memory).unwrap();
+            let found = search.beam_search(&memory, leaves[0].len()).unwrap();
+            for (leaves, found) in leaves.iter().zip(&found) {
+                assert_eq!(found.len(), leaves.len());
+                assert!(found.is_sorted_by(|a, b| a.log_prob >= b.log_prob));
+                let mut nodes: Vec<u32> = found.iter().map(|leaf| leaf.node).collect();
+                nodes.sort_unstable();
+                nodes.dedup();
+                assert_eq!(nodes.len(), leaves.len());
+                for leaf in found {
+                    let want = leaves[(leaf.node - first) as usize];
+                    assert!((leaf.log_prob - want).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}
+
+/// Narrow beams against beam search written down level by level on teacher-forced prefixes of the exact tree.
+#[test]
+fn narrow_beams_keep_the_best_prefixes_of_every_level() {
+    let recommender = recommender(Ops::Fused);
+    let histories = histories(6, 3);
+    let memory = recommender.encode(&slices(&histories)).unwrap();
+    for stream in Stream::ALL {
+        let search = recommender.search(stream);
+        let trie = search.trie;
+        let leaves = search.leaves(&memory).unwrap();
+        for width in [1, 3, 8] {
+            let found = search.beam_search(&memory, width).unwrap();
+            for (leaves, found) in leaves.iter().zip(&found) {
+                // A node's probability is the sum of those of the leaves below it.
+                let mut probability = vec![0f64; trie.n_nodes()];
+                for (leaf, &x) in trie.level(trie.levels()).zip(leaves) {
+                    let mut node = leaf;
+                    while node != 0 {
+                        probability[node as usize] += f64::from(x).exp();
+                        node = trie.parent(node);
+                    }
+                }
+                let mut beams = vec![0];
+                for _ in 0..trie.levels() {
+                    beams = beams.iter().flat_map(|&v| trie.children(v)).collect();
+                    beams.sort_by(|&a: &u32, &b: &u32| {
+                        probability[b as usize].total_cmp(&probability[a as usize])
+                    });
+                    beams.truncate(width);
+                }
+                let nodes: Vec<u32> = found.iter().map(|leaf| leaf.node).collect();
+                assert_eq!(nodes, beams, "{stream:?} {width}");
+            }
+        }
+    }
+}
+
+#[test]
+fn given_items_have_the_scores_they_have_among_all() {
+    for ops in [Ops::Fused, Ops::Plain] {
+        let recommender = recommender(ops);
+        let histories = histories(5, 4);
+        let memory = recommender.encode(&slices(&histories)).unwrap();
+        let mut items: Vec<Vec<u32>> = vec![vec![69, 0, 33, 33], vec![], vec![5], vec![]];
+        items.push((0..70).rev().collect());
+        for stream in Stream::ALL {
+            let search = recommender.search(stream);
+            let exact = search.exact(&memory).unwrap();
+            let found = search.score_items(&memory, &items).unwrap();
+            for ((items, exact), found) in items.iter().zip(&exact).zip(&found) {
+                assert_eq!(items.len(), found.len());
+                for (&item, &score) in items.iter().zip(found) {
+                    assert!((score - exact[item as usize]).abs() < 1e-5);
+                }
+            }
+            assert!(search.score_items(&memory, &items[..4]).is_err());
+            items[2][0] = 70;
+            let message = search.score_items(&memory, &items).unwrap_err().to_string();
+            assert!(message.contains("history 2: item 70"), "{message}");
+            items[2][0] = 5;
+            let none = search.score_items(&memory, &vec![vec![]; 5]).unwrap();
+            assert!(none.iter().all(Vec::is_empty));
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_named() {
+    let recommender = recommender(Ops::Fused);
+    let parameters = recommender.model().parameters();
+    let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().unwrap());
+    let mut tensors: HashMap<_, _> = parameters.tensors().into_iter().map(copy).collect();
+    let norm = &tensors["semantic.norm.weight"];
+    let nan = Tensor::full(f32::NAN, norm.dims(), norm.device()).unwrap();
+    tensors.insert("semantic.norm.weight".to_owned(), nan);
+    parameters.set(&tensors).unwrap();
+    let message = recommender
+        .recommend(&[&[1, 2]], 3, &Default::default())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("the semantic decoder"), "{message}");
+}

@@ -1,0 +1,294 @@
+//! The command line, shared by `eager` and `cargo xtask`: options, exit codes, where output goes.
+//!
+//! Results go to standard output, everything else (log, progress, reports on the way) to standard error. Exit code 0: done;
+//! 1: something failed; 2: wrong usage, which includes a config or dataset that is none.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use candle_core::Device;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::run::Stage;
+use crate::{logs, pipeline};
+
+/// EAGER, the two-stream generative recommender (KDD 2024): from a dataset to the paper's table.
+///
+/// The pipeline has six stages, each of which leaves its artefacts and a `stage.json` in its own folder of the run. What is
+/// done is skipped, what was interrupted goes on from its last checkpoint, what was made from other inputs is made again.
+#[derive(Debug, Parser)]
+#[command(name = "eager", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much to say.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+}
+
+/// Subcommands of `eager`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All stages, then a table: ours, the paper's, the difference
+    Pipeline(Pipeline),
+    /// Stage 1: histories and items, filtered and ordered
+    Data(RunArgs),
+    /// Stages 1–2: behaviour vectors of the items, by a DIN
+    Behaviour(RunArgs),
+    /// Stages 1–3: semantic vectors of the items, from their texts
+    Text(RunArgs),
+    /// Stages 1–4: two trees of codes, and how good they are
+    Codes(RunArgs),
+    /// Stages 1–5: the model, trained
+    Model(RunArgs),
+    /// Stages 1–6: figures on the test set, as `pipeline`
+    Eval(RunArgs),
+}
+
+/// All stages of a dataset, or the first few.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Pipeline {
+    /// What to run, and where.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Last stage to do
+    #[arg(long, value_name = "STAGE", default_value = "eval")]
+    pub until: Stage,
+}
+
+/// What to run, and where.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A preset (amazon-beauty, amazon-sports, amazon-toys, yelp, movielens-100k, demo) or a manifest file of your own
+    ///
+    /// `demo` is generated and needs nothing; the form of a manifest is described in docs/datasets.md.
+    pub dataset: String,
+
+    /// Settings: `paper`, `official` (what the authors' code runs), or a TOML file
+    ///
+    /// A file changes some keys of `paper`; a run's `config.toml` has all of them, and can be given here.
+    #[arg(long, value_name = "NAME|FILE", default_value = "paper")]
+    pub config: String,
+
+    /// Change one setting, such as `codes.behaviour.branching=64`; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+
+    /// The run's name; otherwise that of the config
+    ///
+    /// Another config under the same name takes the place of the one before, as far as they differ.
+    #[arg(long = "run", value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Folder of all runs; this one's is <DIR>/<dataset>/<name>
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+
+    /// Folder with a folder a dataset, for files that are not to be fetched
+    #[arg(long, value_name = "DIR", env = "EAGER_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// What makes the semantic vectors: sentence-t5-base (the paper's), -large, -xl, -xxl, minilm, lsa, or a model folder
+    ///
+    /// `lsa` downloads nothing. The same as --set text.encoder=….
+    #[arg(long, value_name = "NAME|DIR")]
+    pub text_encoder: Option<String>,
+
+    /// Where tensors live
+    ///
+    /// cuda and metal need a binary that was built with the feature of that name (cargo build --release --features cuda).
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceKind,
+
+    /// Seed of everything that is drawn; the same as --set seed=N
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Print eval/metrics.json instead of the table (after an earlier stage: its stage.json instead of its folder)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How much goes to standard error.
+#[derive(Copy, Clone, Debug, Args)]
+pub struct Verbosity {
+    /// Say nothing but warnings and errors, and show no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+impl Verbosity {
+    /// Starts the log.
+    pub fn init(self) {
+        logs::init(i8::from(self.verbose) - i8::from(self.quiet));
+    }
+}
+
+/// Devices by name.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceKind {
+    /// The processor.
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+    /// The first Apple GPU.
+    Metal,
+}
+
+impl DeviceKind {
+    /// The name on the command line and in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+        }
+    }
+
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// When this build or this machine has none.
+    pub fn open(self) -> Result<Device> {
+        let device = match self {
+            Self::Cpu => return Ok(Device::Cpu),
+            Self::Cuda => Device::new_cuda(0),
+            Self::Metal => Device::new_metal(0),
+        };
+        let name = self.name();
+        device.with_context(|| {
+            format!("no {name} device: it takes a build with `--features {name}` and a machine that has one")
+        })
+    }
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// Whatever went wrong; [`exit_code`] tells usage from failure.
+pub fn run(cli: &Cli) -> Result<()> {
+    cli.verbosity.init();
+    let (args, until) = match &cli.command {
+        Command::Pipeline(pipeline) => (&pipeline.run, pipeline.until),
+        Command::Data(args) => (args, Stage::Data),
+        Command::Behaviour(args) => (args, Stage::Behaviour),
+        Command::Text(args) => (args, Stage::Text),
+        Command::Codes(args) => (args, Stage::Codes),
+        Command::Model(args) => (args, Stage::Model),
+        Command::Eval(args) => (args, Stage::Eval),
+    };
+    pipeline::run(args, until)
+}
+
+/// An error that the user's arguments are to blame for.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl Usage {
+    /// From an error with its causes.
+    #[must_use]
+    pub fn new(error: &anyhow::Error) -> Self {
+        Self(chain(error))
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Prints an error, if there is one, as `error: …` and gives the process's exit code.
+pub fn exit_code(result: Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {}", chain(&error));
+    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+}
+
+/// An error and its causes in one line each; a cause that the line above already tells is left out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+const EXIT_CODES: &str = "Exit code: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything else to \
+standard error.";
+
+const EXAMPLES: &str = "\
+Made in <out>/<dataset>/<run>/:
+  config.toml   all settings of the run
+  data/         items.jsonl, interactions.jsonl, dataset.json
+  behaviour/    vectors.safetensors: a vector an item, from histories
+  text/         vectors.safetensors: a vector an item, from texts
+  codes/        behaviour.safetensors, semantic.safetensors, report.json, report.txt
+  model/        the trained model, its checkpoints, metrics.jsonl, tensorboard/
+  eval/         metrics.json: figures, intervals, streams, baselines, the paper's
+and in each stage's folder stage.json: digest of the inputs, settings, seed, versions, time, memory.
+
+Examples:
+  eager pipeline demo --text-encoder lsa               the whole way in minutes, nothing downloaded
+  eager pipeline amazon-beauty --data-dir ~/datasets   the paper's first table
+  eager pipeline amazon-beauty --config official --device cuda
+  eager pipeline demo --set codes.behaviour.branching=64 --run k64 --until codes
+  eager pipeline demo --json -q | jq '.\"recall@10\"'
+  tensorboard --logdir runs                            while it trains
+
+Interrupted? Give the same command again.
+Exit code: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything else to standard error.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let parse = |args: &[&str]| Cli::try_parse_from([&["eager"], args].concat());
+        let cli = parse(&[
+            "pipeline", "demo", "--set", "a=1", "--set", "b=2", "--until", "codes", "-q",
+        ]);
+        let cli = cli.unwrap();
+        let Command::Pipeline(pipeline) = &cli.command else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(pipeline.run.sets, ["a=1", "b=2"]);
+        assert!(pipeline.until == Stage::Codes && cli.verbosity.quiet);
+        assert!(parse(&["codes", "demo", "--device", "cuda"]).is_ok());
+        let error = parse(&["pipeline", "demo", "--until", "code"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = anyhow::anyhow!("no such file");
+        let told = cause
+            .context("x.toml: cannot read: no such file")
+            .context("config");
+        assert_eq!(chain(&told), "config: x.toml: cannot read: no such file");
+        let usage: anyhow::Error = Usage::new(&told).into();
+        assert_eq!(exit_code(Err(usage)), ExitCode::from(2));
+        assert_eq!(exit_code(Err(told)), ExitCode::from(1));
+        assert_eq!(exit_code(Ok(())), ExitCode::SUCCESS);
+    }
+}

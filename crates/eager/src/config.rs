@@ -1,0 +1,150 @@
+//! The whole configuration of a run: a section a stage, all of it in one TOML file, saved with the run.
+
+use anyhow::{Context as _, Result};
+use eager_codes::CodesConfig;
+use eager_data::{Manifest, Order, PrepareConfig};
+use eager_infer::metrics::BootstrapConfig;
+use eager_infer::{InferConfig, Ranking};
+use eager_losses::LossConfig;
+use eager_model::{DinConfig, EagerConfig};
+use eager_ops::Ops;
+use serde::{Deserialize, Serialize};
+
+use crate::train::din::DinTraining;
+use crate::train::generator::TrainingConfig;
+
+/// Everything that decides a run's figures, besides the dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Seed of everything that is drawn; each stage derives its own. Official code: 2024.
+    pub seed: u64,
+    /// Fused operations, or the plain ones that they are tested against: the same figures within float noise, slower.
+    pub ops: Ops,
+    /// Filter, order and tie rule; the manifest's unless changed.
+    pub prepare: PrepareConfig,
+    /// Behaviour vectors.
+    pub behaviour: BehaviourConfig,
+    /// Semantic vectors.
+    pub text: TextConfig,
+    /// The two trees of codes.
+    pub codes: TreesConfig,
+    /// The generator's shape.
+    pub model: EagerConfig,
+    /// The losses and their weights.
+    pub losses: LossConfig,
+    /// The generator's training.
+    pub training: TrainingConfig,
+    /// The test.
+    pub eval: EvalConfig,
+}
+
+/// Behaviour vectors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BehaviourConfig {
+    /// DIN's shape.
+    pub din: DinConfig,
+    /// How it is trained.
+    pub training: DinTraining,
+}
+
+/// The test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// How items are recommended.
+    pub infer: InferConfig,
+    /// How intervals are made.
+    pub bootstrap: BootstrapConfig,
+    /// Users on whom the beam search is compared with scoring the whole catalogue, drawn from the seed; 0 for none.
+    pub exact_users: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            infer: InferConfig::default(),
+            bootstrap: BootstrapConfig::default(),
+            exact_users: 1_000,
+        }
+    }
+}
+
+/// Semantic vectors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TextConfig {
+    /// A preset (`sentence-t5-base`, …), `lsa`, or a model folder.
+    pub encoder: String,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        Self {
+            encoder: eager_text::DEFAULT_ENCODER.to_owned(),
+        }
+    }
+}
+
+/// One tree from each kind of vectors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TreesConfig {
+    /// The tree over the behaviour vectors.
+    pub behaviour: CodesConfig,
+    /// The tree over the semantic vectors.
+    pub semantic: CodesConfig,
+}
+
+impl Config {
+    /// What the paper says, on this dataset.
+    #[must_use]
+    pub fn paper(manifest: &Manifest) -> Self {
+        Self {
+            seed: 2024,
+            ops: Ops::Fused,
+            prepare: manifest.prepare.clone(),
+            behaviour: BehaviourConfig::default(),
+            text: TextConfig::default(),
+            codes: TreesConfig::default(),
+            model: EagerConfig::default(),
+            losses: LossConfig::default(),
+            training: TrainingConfig::default(),
+            eval: EvalConfig::default(),
+        }
+    }
+
+    /// What the authors' code runs, on this dataset: file order among others.
+    #[must_use]
+    pub fn official(manifest: &Manifest) -> Self {
+        let mut config = Self::paper(manifest);
+        config.prepare.order = Order::File;
+        config.codes.behaviour = CodesConfig::official();
+        config.codes.semantic = CodesConfig::official();
+        config.model = EagerConfig::official();
+        config.losses = LossConfig::official();
+        config.training = TrainingConfig::official();
+        config.eval.infer.ranking = Ranking::Sum;
+        config
+    }
+
+    /// Checks every section, so that a long run does not fail at its last stage.
+    ///
+    /// # Errors
+    /// When a value is outside its range.
+    pub fn validate(&self) -> Result<()> {
+        self.prepare.validate().context("prepare")?;
+        self.codes.behaviour.validate().context("codes.behaviour")?;
+        self.codes.semantic.validate().context("codes.semantic")?;
+        self.behaviour.din.validate().context("behaviour.din")?;
+        let training = &self.behaviour.training;
+        training.validate().context("behaviour.training")?;
+        self.model.validate().context("model")?;
+        self.losses.validate().context("losses")?;
+        self.training.validate()?;
+        self.eval.infer.validate().context("eval.infer")?;
+        self.eval.bootstrap.validate().context("eval.bootstrap")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! EAGER: the two-stream generative recommender. Training loops, pipeline, run folders and the command.
+
+pub mod cli;
+pub mod config;
+pub mod logs;
+pub mod overrides;
+pub mod pipeline;
+pub mod report;
+pub mod run;
+pub mod seed;
+pub mod stages;
+pub mod table;
+pub mod train;

@@ -1,0 +1,270 @@
+//! A config from three places: a base in the program, a TOML file over it, `--set a.b.c=value` over both.
+//!
+//! A key that nothing knows is an error that names where it came from, its whole path and the keys that there are; so the
+//! config types deny unknown fields, and this module finds which of the keys was to blame.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+/// `base` with the keys of `file` and then of `sets` (each `a.b.c=value`) in place of its own.
+///
+/// Tables are merged key by key; anything else, arrays too, replaces what was there. The value of a set is read as TOML
+/// (`0.5`, `true`, `[1, 2]`, `"text"`), and as plain text where it is no TOML, so that `--set text.encoder=lsa` needs no
+/// quotes.
+///
+/// # Errors
+/// When the file cannot be read or is no TOML, a set is not `key=value`, or a key or value is none that `T` knows.
+pub fn resolve<T: Serialize + DeserializeOwned>(
+    base: &T,
+    file: Option<&Path>,
+    sets: &[String],
+) -> Result<T> {
+    let mut table = Table::try_from(base).context("the base config cannot be written as TOML")?;
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{}: cannot read the config", path.display()))?;
+        let over: Table =
+            toml::from_str(&text).with_context(|| format!("{}: no TOML", path.display()))?;
+        table = checked::<T>(table, over, &path.display().to_string())?;
+    }
+    for set in sets {
+        let over = parse_set(set)?;
+        table = checked::<T>(table, over, &format!("--set {set}"))?;
+    }
+    table.try_into().context("the config")
+}
+
+/// `under` with `over` merged into it, if that is a `T`.
+fn checked<T: DeserializeOwned>(under: Table, over: Table, origin: &str) -> Result<Table> {
+    let mut merged = under.clone();
+    merge(&mut merged, over.clone());
+    let Err(error) = merged.clone().try_into::<T>() else {
+        return Ok(merged);
+    };
+    // The first key that fails alone is the one to name; where none does, only their combination is wrong.
+    for (path, value) in leaves(&over) {
+        let mut alone = under.clone();
+        merge(&mut alone, nest(&path, value));
+        if let Err(error) = alone.try_into::<T>() {
+            let message = error.message().trim_end();
+            let hint = nearest(&under, &path, message);
+            return Err(anyhow!("{origin}: `{}`: {message}{hint}", path.join(".")));
+        }
+    }
+    Err(anyhow!("{origin}: {}", error.message()))
+}
+
+fn merge(into: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(over)) => merge(into, over),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Every value that is no table (or an empty one), with its path.
+fn leaves(table: &Table) -> Vec<(Vec<String>, Value)> {
+    let mut found = Vec::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) if !inner.is_empty() => {
+                for (mut path, value) in leaves(inner) {
+                    path.insert(0, key.clone());
+                    found.push((path, value));
+                }
+            }
+            value => found.push((vec![key.clone()], value.clone())),
+        }
+    }
+    found
+}
+
+/// The table in which only `path` has a value.
+fn nest(path: &[String], value: Value) -> Table {
+    let value = path.iter().rev().fold(value, |inner, key| {
+        Value::Table(Table::from_iter([(key.clone(), inner)]))
+    });
+    match value {
+        Value::Table(table) => table,
+        _ => Table::new(), // an empty path; there is none
+    }
+}
+
+fn parse_set(set: &str) -> Result<Table> {
+    let form =
+        || format!("--set {set}: expected key=value, such as --set codes.behaviour.branching=64");
+    let (key, value) = set.split_once('=').with_context(form)?;
+    let path: Vec<String> = key.trim().split('.').map(|k| k.trim().to_owned()).collect();
+    if path.iter().any(String::is_empty) {
+        return Err(anyhow!(form()));
+    }
+    // A value with a line break could bring further keys; then it is text.
+    let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
+    let parsed = parsed.filter(|table| table.len() == 1 && !value.contains('\n'));
+    let value = parsed.and_then(|mut table| table.remove("value"));
+    let value = value.unwrap_or_else(|| Value::String(set[key.len() + 1..].trim().to_owned()));
+    Ok(nest(&path, value))
+}
+
+/// `; did you mean …?` where a key of `path` is unknown and a known one is near.
+fn nearest(known: &Table, path: &[String], message: &str) -> String {
+    if !message.starts_with("unknown field") {
+        return String::new();
+    }
+    let mut level = known;
+    for (depth, key) in path.iter().enumerate() {
+        match level.get(key) {
+            Some(Value::Table(inner)) => level = inner,
+            Some(_) => return String::new(),
+            None => {
+                let near = level.keys().map(|name| (distance(name, key), name)).min();
+                return match near {
+                    Some((edits, name)) if edits <= key.len().max(name.len()) / 3 => {
+                        let mut meant = path[..depth].to_vec();
+                        meant.push(name.clone());
+                        format!("; did you mean `{}`?", meant.join("."))
+                    }
+                    _ => String::new(),
+                };
+            }
+        }
+    }
+    String::new()
+}
+
+/// Levenshtein's distance of two keys, in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use eager_data::{Order, PrepareConfig, Ties};
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Config {
+        seed: u64,
+        text: Text,
+        prepare: PrepareConfig,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Text {
+        encoder: String,
+        rate: f64,
+        depth: Option<usize>,
+        widths: Vec<usize>,
+    }
+
+    fn set(sets: &[&str]) -> Result<Config> {
+        let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+        resolve(&Config::default(), None, &sets)
+    }
+
+    fn fault(sets: &[&str]) -> String {
+        format!("{:#}", set(sets).unwrap_err())
+    }
+
+    #[test]
+    fn sets_go_over_the_file_and_the_file_over_the_base() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("my.toml");
+        std::fs::write(&file, "seed = 3\n[text]\nrate = 0.5\nwidths = [1, 2]\n").unwrap();
+        let base = Config {
+            text: Text {
+                encoder: "st5".to_owned(),
+                widths: vec![9, 9, 9],
+                ..Text::default()
+            },
+            ..Config::default()
+        };
+        let sets = ["seed=4".to_owned(), "text.depth=2".to_owned()];
+        let config = resolve(&base, Some(&file), &sets).unwrap();
+        assert_eq!(config.seed, 4);
+        assert_eq!(config.text.encoder, "st5");
+        assert_eq!((config.text.rate, config.text.depth), (0.5, Some(2)));
+        assert_eq!(config.text.widths, [1, 2]);
+        assert_eq!(resolve(&config, None, &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn a_value_is_toml_or_else_text() {
+        assert_eq!(set(&["text.encoder=lsa"]).unwrap().text.encoder, "lsa");
+        assert_eq!(set(&["text.encoder=\"a b\""]).unwrap().text.encoder, "a b");
+        assert_eq!(
+            set(&["text.encoder=./my/model"]).unwrap().text.encoder,
+            "./my/model"
+        );
+        assert_eq!(set(&["text.encoder=a=b"]).unwrap().text.encoder, "a=b");
+        assert_eq!(set(&["text.rate=1"]).unwrap().text.rate, 1.0);
+        assert_eq!(set(&["text.widths=[3]"]).unwrap().text.widths, [3]);
+        let shuffled = set(&["prepare.ties={shuffle={seed=1}}"]).unwrap().prepare;
+        assert_eq!(shuffled.ties, Ties::Shuffle { seed: 1 });
+        let file = set(&[
+            "prepare.ties.shuffle.seed=1",
+            "prepare.ties=file",
+            "prepare.order=file",
+        ]);
+        let file = file.unwrap().prepare;
+        assert_eq!((file.ties, file.order), (Ties::File, Order::File));
+        let text = set(&["text.encoder=1\nseed = 2"]);
+        assert_eq!(text.unwrap().seed, 0);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_its_neighbours() {
+        let message = fault(&["text.encodr=lsa"]);
+        assert_eq!(
+            message,
+            "--set text.encodr=lsa: `text.encodr`: unknown field `encodr`, expected one of `encoder`, `rate`, `depth`, \
+             `widths`; did you mean `text.encoder`?"
+        );
+        let far = fault(&["optimiser.lr=1"]);
+        assert!(
+            far.ends_with("expected one of `seed`, `text`, `prepare`"),
+            "{far}"
+        );
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("my.toml");
+        std::fs::write(&file, "seed = 3\n[text]\nrate = 0.5\ndept = 3\n").unwrap();
+        let error = resolve(&Config::default(), Some(&file), &[]).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("my.toml: `text.dept`: unknown field `dept`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_named() {
+        assert!(fault(&["seed=many"]).starts_with("--set seed=many: `seed`: invalid type: string"));
+        assert!(fault(&["seed.x=1"]).contains("`seed.x`: invalid type: map"));
+        assert!(fault(&["prepare.order=best"]).contains("unknown variant `best`"));
+        for set in ["seed", "=1", "text..rate=1"] {
+            assert!(fault(&[set]).contains("expected key=value"), "{set}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The pipeline: from arguments to a run's folder, through the stages, to the table.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use eager_data::{Manifest, Places};
+
+use crate::cli::{RunArgs, Usage};
+use crate::config::Config;
+use crate::report::Report;
+use crate::run::{Run, Stage, read_json, write_atomic};
+use crate::stages::{self, Context};
+use crate::{overrides, table};
+
+/// Does the stages up to `until`, and prints the table, or the folder of a stage before `eval`.
+///
+/// # Errors
+/// [`Usage`] where dataset or settings are wrong; else whatever a stage fails with.
+pub fn run(args: &RunArgs, until: Stage) -> Result<()> {
+    let (ctx, root) = prepare(args).map_err(|error| Usage::new(&error))?;
+    let run = Run::open(&root)?.with_device(args.device.name());
+    let config = toml::to_string(&ctx.config).context("the config cannot be written as TOML")?;
+    write_atomic(&root.join("config.toml"), config.as_bytes())?;
+    tracing::info!("run {}", root.display());
+    stages(&run, &ctx, until)?;
+    print(&run, until, args.json)
+}
+
+/// The stages one after the other, each with the records of those that it reads.
+fn stages(run: &Run, ctx: &Context, until: Stage) -> Result<()> {
+    let (data, dataset) = stages::data::run(run, ctx)?;
+    if until == Stage::Data {
+        return Ok(());
+    }
+    let behaviour = stages::behaviour::run(run, ctx, &data, &dataset)?;
+    if until == Stage::Behaviour {
+        return Ok(());
+    }
+    let text = stages::text::run(run, ctx, &data, &dataset)?;
+    if until == Stage::Text {
+        return Ok(());
+    }
+    let codes = stages::codes::run(run, ctx, &behaviour, &text)?;
+    if until == Stage::Codes {
+        return Ok(());
+    }
+    let vectors = [&behaviour, &text];
+    let model = stages::model::run(run, ctx, &dataset, &data, vectors, &codes)?;
+    if until == Stage::Model {
+        return Ok(());
+    }
+    let encoder = stages::text::encoder_name(run)?;
+    stages::eval::run(run, ctx, &dataset, &encoder, &data, &model)?;
+    Ok(())
+}
+
+/// Everything that can be wrong with the arguments, before anything is made.
+fn prepare(args: &RunArgs) -> Result<(Context, PathBuf)> {
+    let manifest = Manifest::find(&args.dataset)?;
+    let (base, file, default_name) = match args.config.as_str() {
+        "paper" => (Config::paper(&manifest), None, "paper".to_owned()),
+        "official" => (Config::official(&manifest), None, "official".to_owned()),
+        path => {
+            let path = Path::new(path);
+            if !path.is_file() {
+                bail!(
+                    "--config {}: neither `paper`, `official` nor a file",
+                    path.display()
+                );
+            }
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            (Config::paper(&manifest), Some(path), stem.into_owned())
+        }
+    };
+    let mut config = overrides::resolve(&base, file, &args.sets)?;
+    if let Some(seed) = args.seed {
+        config.seed = seed;
+    }
+    if let Some(encoder) = &args.text_encoder {
+        config.text.encoder.clone_from(encoder);
+    }
+    config.validate().context("config")?;
+    let name = args.name.clone().unwrap_or(default_name);
+    if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains('\\') {
+        bail!("--run {name}: it becomes a folder: use letters, digits, - and _");
+    }
+    let root = args.out.join(&manifest.name).join(name);
+    let ctx = Context {
+        device: args.device.open()?,
+        places: Places::new(args.data_dir.as_deref()),
+        seed: config.seed,
+        manifest,
+        config,
+    };
+    Ok((ctx, root))
+}
+
+/// The result, on standard output.
+fn print(run: &Run, until: Stage, json: bool) -> Result<()> {
+    let folder = run.folder(until);
+    let text = match (until, json) {
+        (Stage::Eval, true) => read(&folder.join("metrics.json"))?,
+        (_, true) => read(&folder.join("stage.json"))?,
+        (Stage::Eval, false) => {
+            let path = folder.join("metrics.json");
+            let report: Option<Report> = read_json(&path)?;
+            table::render(&report.with_context(|| format!("{}: not there", path.display()))?)
+        }
+        (_, false) => folder.display().to_string(),
+    };
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        // `| head` closes the pipe; that is no failure of the run.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))
+}

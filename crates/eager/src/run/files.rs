@@ -1,0 +1,163 @@
+//! Files of a run: written whole or not at all, listed and hashed.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context as _, Result};
+use eager_data::digest::sha256_file;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Writes a file under a temporary name beside `path`, syncs it, and renames it: whoever opens `path` finds the old bytes
+/// or the new ones.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = || format!("{}: cannot write", path.display());
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let mut file =
+        tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).with_context(failed)?;
+    file.write_all(bytes).with_context(failed)?;
+    file.as_file().sync_all().with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
+}
+
+/// Writes a value as indented JSON, as [`write_atomic`] does.
+///
+/// # Errors
+/// When it cannot be written as JSON, or the file cannot be written.
+pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .with_context(|| format!("{}: cannot be written as JSON", path.display()))?;
+    bytes.push(b'\n');
+    write_atomic(path, &bytes)
+}
+
+/// Reads a JSON file; `None` where there is no such file.
+///
+/// # Errors
+/// When it cannot be read, or is not of that form.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("{}: cannot read", path.display()));
+        }
+    };
+    serde_json::from_slice(&bytes).map(Some).with_context(|| {
+        format!(
+            "{}: not what this version writes; delete the stage's folder to do it again",
+            path.display()
+        )
+    })
+}
+
+/// Digests of a stage's outputs by their path with `/`; see [`Run::stage`](super::Run::stage) for what counts.
+pub(super) fn outputs(folder: &Path) -> Result<BTreeMap<String, String>> {
+    const NOT_AT_THE_TOP: [&str; 5] = [
+        "stage.json",
+        "inputs.json",
+        "checkpoints",
+        "tensorboard",
+        "metrics.jsonl",
+    ];
+    let mut outputs = BTreeMap::new();
+    for entry in entries(folder)? {
+        if NOT_AT_THE_TOP.contains(&entry.as_str()) {
+            continue;
+        }
+        let mut digest = |file: &Path, name: &str| -> Result<()> {
+            outputs.insert(name.to_owned(), sha256_file(file)?);
+            Ok(())
+        };
+        walk(&folder.join(&entry), &entry, &mut digest)?;
+    }
+    Ok(outputs)
+}
+
+/// Deletes what a killed process left of files it was writing under temporary names (as `tempfile` or with `.part`).
+pub(super) fn remove_unfinished(folder: &Path) -> Result<()> {
+    walk(folder, "", &mut |file, _| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(".tmp") || name.ends_with(".part") {
+            remove_file(file)?;
+        }
+        Ok(())
+    })
+}
+
+/// When the newest file in the folder was written, seconds since 1970; 0 where there is none.
+pub(super) fn last_written(folder: &Path) -> Result<f64> {
+    let mut last = 0.0f64;
+    walk(folder, "", &mut |file, _| {
+        let modified = std::fs::metadata(file).and_then(|file| file.modified());
+        let modified = modified.with_context(|| format!("{}: cannot read", file.display()))?;
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        last = last.max(since.as_secs_f64());
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+/// Calls `of` for every regular file at or below `path`, with its name as seen from there.
+fn walk(path: &Path, name: &str, of: &mut dyn FnMut(&Path, &str) -> Result<()>) -> Result<()> {
+    if path.is_file() {
+        return of(path, name);
+    }
+    if !path.is_dir() {
+        return Ok(());
+    }
+    for entry in entries(path)? {
+        let name = match name {
+            "" => entry.clone(),
+            name => format!("{name}/{entry}"),
+        };
+        walk(&path.join(&entry), &name, of)?;
+    }
+    Ok(())
+}
+
+/// Names in a folder, sorted.
+fn entries(folder: &Path) -> Result<Vec<String>> {
+    let failed = || format!("{}: cannot list", folder.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(failed)? {
+        let name = entry.with_context(failed)?.file_name();
+        names.push(name.to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+pub(super) fn is_empty(folder: &Path) -> Result<bool> {
+    Ok(entries(folder)?.is_empty())
+}
+
+/// Deletes a file that may not be there.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    absent_is_fine(std::fs::remove_file(path), path)
+}
+
+/// Deletes a folder that may not be there, with all that is in it.
+pub(super) fn remove_folder(path: &Path) -> Result<()> {
+    absent_is_fine(std::fs::remove_dir_all(path), path)
+}
+
+fn absent_is_fine(result: std::io::Result<()>, path: &Path) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}: cannot delete", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to)
+        .with_context(|| format!("{}: cannot rename to {}", from.display(), to.display()))
+}

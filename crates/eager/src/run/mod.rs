@@ -1,0 +1,342 @@
+//! A run is a folder with one folder a stage. This module decides what has to be done again: a stage whose inputs digest
+//! is the recorded one is skipped, one that was interrupted finds its folder as it left it, any other starts from nothing.
+//!
+//! In a stage's folder, `stage.json` stands for "done" and `inputs.json` for "begun". Neither is ever there half-written,
+//! and no folder of a stage is ever there without one of them.
+
+mod files;
+mod memory;
+mod record;
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+pub use files::{read_json, write_atomic, write_json};
+pub use record::{Stage, StageRecord, Versions};
+
+use eager_data::digest::sha256;
+
+/// Part of every inputs digest: raised when a change of the program makes the stages of older runs worthless.
+const FORMAT: u32 = 1;
+const RECORD: &str = "stage.json";
+const INPUTS: &str = "inputs.json";
+
+/// A run's folder, held against other processes until this value goes.
+#[derive(Debug)]
+pub struct Run {
+    root: PathBuf,
+    device: String,
+    /// Holds the lock; the system releases it however the process ends.
+    _lock: File,
+}
+
+/// `inputs.json`: a stage was begun with these inputs and is not done.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    inputs: String,
+    input_parts: BTreeMap<String, String>,
+    /// Interrupted attempts before this one, and their time.
+    earlier_attempts: u32,
+    earlier_seconds: f64,
+    /// Start of this attempt, seconds since 1970.
+    started: f64,
+}
+
+impl Run {
+    /// Makes the folder if need be and locks it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or another process holds it.
+    pub fn open(root: &Path) -> Result<Self> {
+        std::fs::create_dir_all(root)
+            .with_context(|| format!("{}: cannot create the run's folder", root.display()))?;
+        let lock = lock(root)?;
+        for stage in Stage::ALL {
+            for leftover in [new_folder(root, stage), old_folder(root, stage)] {
+                files::remove_folder(&leftover)?;
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            device: "cpu".to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Names the device that the stages of this run are recorded with; `cpu` unless named.
+    #[must_use]
+    pub fn with_device(mut self, device: &str) -> Self {
+        device.clone_into(&mut self.device);
+        self
+    }
+
+    /// The run's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A stage's folder; it may not be there yet.
+    #[must_use]
+    pub fn folder(&self, stage: Stage) -> PathBuf {
+        self.root.join(stage.name())
+    }
+
+    /// The record of a stage that is done, whatever its inputs were.
+    ///
+    /// # Errors
+    /// When there is a record that cannot be read.
+    pub fn record(&self, stage: Stage) -> Result<Option<StageRecord>> {
+        read_json(&self.folder(stage).join(RECORD))
+    }
+
+    /// Does a stage, unless it is done: returns its record and whether it was skipped.
+    ///
+    /// The inputs digest is the SHA-256 of everything the outputs follow from: the stage and [`FORMAT`], `config` as
+    /// JSON, `seed`, the outputs of `upstream`, and `extra` (name and digest of anything else that is read). It is *not*
+    /// of the device, the program's version or the machine: those are recorded, and move figures in the last digits only.
+    ///
+    /// - Done with the same digest, and every output has its recorded digest: skipped.
+    /// - Done with the same digest, but an output was lost or changed: outputs are deleted, checkpoints and logs stay,
+    ///   and `body` runs, so that it can go on from its last checkpoint.
+    /// - Begun with the same digest: `body` runs in the folder as it is.
+    /// - Anything else: `body` runs in an empty folder.
+    ///
+    /// Outputs are all files that `body` leaves, but for `checkpoints/`, `tensorboard/` and `metrics.jsonl` at the top of
+    /// the folder, which say how the outputs came about. `body` writes them with [`write_atomic`] or the like.
+    ///
+    /// `wall_seconds` of a stage that was interrupted adds the attempts, each from its start to the last file it wrote:
+    /// what was done after that had to be done again.
+    ///
+    /// # Errors
+    /// When `body` fails (the folder then counts as interrupted), or a file cannot be read or written.
+    pub fn stage<C: Serialize>(
+        &self,
+        stage: Stage,
+        config: &C,
+        seed: u64,
+        upstream: &[&StageRecord],
+        extra: &[(&str, String)],
+        body: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<(StageRecord, bool)> {
+        let folder = self.folder(stage);
+        let config = record::canonical(config)?;
+        let parts = input_parts(stage, &config, seed, upstream, extra);
+        let inputs = digest(&parts);
+
+        if let Some(record) = self.current(stage, &inputs, &parts)? {
+            files::remove_file(&folder.join(INPUTS))?;
+            tracing::info!("{stage}: up to date");
+            return Ok((record, true));
+        }
+        let begun = self.begin(stage, inputs, parts)?;
+        memory::reset_peak();
+        let start = Instant::now();
+        body(&folder).with_context(|| format!("stage `{stage}`"))?;
+
+        let record = StageRecord {
+            stage,
+            inputs: begun.inputs,
+            input_parts: begun.input_parts,
+            config,
+            seed,
+            versions: Versions::of_this_program(),
+            device: self.device.clone(),
+            outputs: files::outputs(&folder)?,
+            attempts: begun.earlier_attempts + 1,
+            wall_seconds: begun.earlier_seconds + start.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak(),
+        };
+        write_json(&folder.join(RECORD), &record)?;
+        files::remove_file(&folder.join(INPUTS))?;
+        tracing::info!("{stage}: done in {:.1} s", record.wall_seconds);
+        Ok((record, false))
+    }
+
+    /// The record, if the stage is done with these inputs and its outputs are all as they were. Else says why not, and
+    /// takes the record of a stage with lost outputs away.
+    fn current(
+        &self,
+        stage: Stage,
+        inputs: &str,
+        parts: &BTreeMap<String, String>,
+    ) -> Result<Option<StageRecord>> {
+        let folder = self.folder(stage);
+        let Some(record) = self.record(stage)? else {
+            return Ok(None);
+        };
+        if record.inputs != inputs {
+            let changed = changes(&record.input_parts, parts);
+            tracing::info!("{stage}: to be done again, changed: {changed}");
+            return Ok(None);
+        }
+        let found = files::outputs(&folder)?;
+        if found == record.outputs {
+            return Ok(Some(record));
+        }
+        let changed = changes(&record.outputs, &found);
+        tracing::warn!("{stage}: to be done again, its files are not those it wrote: {changed}");
+        // From here on the stage counts as begun, in this order.
+        let begun = Begun::new(record.inputs, record.input_parts, None);
+        write_json(&folder.join(INPUTS), &begun)?;
+        files::remove_file(&folder.join(RECORD))?;
+        for file in found.keys() {
+            files::remove_file(&folder.join(file))?;
+        }
+        Ok(None)
+    }
+
+    /// Leaves a folder with `inputs.json` for these inputs: the one there is, if it was begun with them, or a new one.
+    fn begin(
+        &self,
+        stage: Stage,
+        inputs: String,
+        parts: BTreeMap<String, String>,
+    ) -> Result<Begun> {
+        let folder = self.folder(stage);
+        let before: Option<Begun> = read_json(&folder.join(INPUTS))?;
+        if let Some(before) = before.filter(|before| before.inputs == inputs) {
+            files::remove_unfinished(&folder)?;
+            let seconds = (files::last_written(&folder)? - before.started).max(0.0);
+            let begun = Begun::new(inputs, parts, Some((&before, seconds)));
+            write_json(&folder.join(INPUTS), &begun)?;
+            tracing::info!("{stage}: begun before, going on");
+            return Ok(begun);
+        }
+        let known = folder.join(INPUTS).exists() || folder.join(RECORD).exists();
+        if folder.exists() && !known && !files::is_empty(&folder)? {
+            bail!(
+                "{}: was not made by a stage (no {RECORD}, no {INPUTS}); move it away, or choose another place with \
+                 --out or --run",
+                folder.display()
+            );
+        }
+        let begun = Begun::new(inputs, parts, None);
+        let new = new_folder(&self.root, stage);
+        files::remove_folder(&new)?;
+        std::fs::create_dir(&new).with_context(|| format!("{}: cannot create", new.display()))?;
+        write_json(&new.join(INPUTS), &begun)?;
+        // Two renames, so that a folder is never there with some of its files gone.
+        let old = old_folder(&self.root, stage);
+        if folder.exists() {
+            files::remove_folder(&old)?;
+            files::rename(&folder, &old)?;
+        }
+        files::rename(&new, &folder)?;
+        files::remove_folder(&old)?;
+        tracing::info!("{stage}: starting");
+        Ok(begun)
+    }
+}
+
+impl Begun {
+    /// Now, after an attempt that took so many seconds.
+    fn new(
+        inputs: String,
+        input_parts: BTreeMap<String, String>,
+        before: Option<(&Begun, f64)>,
+    ) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            inputs,
+            input_parts,
+            earlier_attempts: before.map_or(0, |(before, _)| before.earlier_attempts + 1),
+            earlier_seconds: before.map_or(0.0, |(before, last)| before.earlier_seconds + last),
+            started: now.unwrap_or_default().as_secs_f64(),
+        }
+    }
+}
+
+/// Every input by name, so that a stage that is done again can say what changed.
+fn input_parts(
+    stage: Stage,
+    config: &serde_json::Value,
+    seed: u64,
+    upstream: &[&StageRecord],
+    extra: &[(&str, String)],
+) -> BTreeMap<String, String> {
+    let own = [
+        ("stage", stage.name().to_owned()),
+        ("format", FORMAT.to_string()),
+        ("config", sha256(config.to_string().as_bytes())),
+        ("seed", seed.to_string()),
+    ];
+    let own = own.map(|(name, value)| (name.to_owned(), value));
+    let outputs = upstream.iter().flat_map(|record| {
+        let outputs = record.outputs.iter();
+        outputs.map(|(file, digest)| (format!("{}/{file}", record.stage), digest.clone()))
+    });
+    let extra = extra.iter().map(|(n, d)| (format!("extra {n}"), d.clone()));
+    own.into_iter().chain(outputs).chain(extra).collect()
+}
+
+fn digest(parts: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    for (name, value) in parts {
+        // Lengths, so that no two different maps have the same text.
+        text.push_str(&format!("{} {name} {} {value}\n", name.len(), value.len()));
+    }
+    sha256(text.as_bytes())
+}
+
+/// The names whose values differ, for a reader.
+fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> String {
+    let differs = |name: &&String| before.get(*name) != now.get(*name);
+    let mut names: Vec<&String> = before.keys().chain(now.keys()).filter(differs).collect();
+    names.sort();
+    names.dedup();
+    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    names.join(", ")
+}
+
+fn new_folder(root: &Path, stage: Stage) -> PathBuf {
+    root.join(format!(".{stage}.new"))
+}
+
+fn old_folder(root: &Path, stage: Stage) -> PathBuf {
+    root.join(format!(".{stage}.old"))
+}
+
+/// The open `.lock` file, with this process's id in it for whoever finds it locked.
+fn lock(root: &Path) -> Result<File> {
+    let path = root.join(".lock");
+    let unreadable = || format!("{}: cannot open", path.display());
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&path).with_context(unreadable)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).with_context(unreadable)?;
+            file.rewind().with_context(unreadable)?;
+            write!(file, "{}", std::process::id()).with_context(unreadable)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let known = file.read_to_string(&mut holder).is_ok_and(|n| n > 0);
+            let holder = if known { holder.as_str() } else { "unknown" };
+            bail!(
+                "{}: another process (id {holder}) is writing this run; wait for it, or give this one its own folder \
+                 with --run",
+                root.display()
+            );
+        }
+        Err(TryLockError::Error(error)) => {
+            // Some network file systems have no locks; that should not keep anyone from a run.
+            tracing::warn!(
+                "{}: cannot be locked ({error}); see to it yourself that no other process writes this run",
+                root.display()
+            );
+            Ok(file)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! What a finished stage leaves besides its artefacts: `stage.json`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// The stages in the order in which they run.
+#[derive(
+    Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Histories and items, filtered and ordered.
+    Data,
+    /// Behaviour vectors of the items, by a DIN.
+    Behaviour,
+    /// Semantic vectors of the items, from their texts.
+    Text,
+    /// Two trees of codes, one from each kind of vectors.
+    Codes,
+    /// The two-stream model, trained.
+    Model,
+    /// Figures on the test set.
+    Eval,
+}
+
+impl Stage {
+    /// All of them, first to last.
+    pub const ALL: [Self; 6] = [
+        Self::Data,
+        Self::Behaviour,
+        Self::Text,
+        Self::Codes,
+        Self::Model,
+        Self::Eval,
+    ];
+
+    /// The name of the stage, of its folder and of its subcommand.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Behaviour => "behaviour",
+            Self::Text => "text",
+            Self::Codes => "codes",
+            Self::Model => "model",
+            Self::Eval => "eval",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `stage.json`: what a stage was made from and with, and what it made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageRecord {
+    /// Which stage.
+    pub stage: Stage,
+    /// SHA-256 of `input_parts`, lower-case hex.
+    pub inputs: String,
+    /// Every input by name, most of them digests.
+    pub input_parts: BTreeMap<String, String>,
+    /// The stage's settings.
+    pub config: serde_json::Value,
+    /// The run's seed; a stage derives its own from it.
+    pub seed: u64,
+    /// What made it.
+    pub versions: Versions,
+    /// The device of the run: `cpu`, `cuda` or `metal`.
+    pub device: String,
+    /// File, relative to the stage's folder with `/`, → SHA-256 of its bytes.
+    pub outputs: BTreeMap<String, String>,
+    /// How often it was started until it was done.
+    pub attempts: u32,
+    /// Time of all attempts, seconds; an interrupted one counts up to the last file it wrote.
+    pub wall_seconds: f64,
+    /// Most memory the process had while doing the last attempt, bytes; `None` where the system does not tell. GPU memory
+    /// is not in it.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Versions of what made a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Versions {
+    /// This crate's.
+    pub eager: String,
+    /// candle's.
+    pub candle: String,
+    /// The compiler's.
+    pub rustc: String,
+    /// The target it was compiled for.
+    pub target: String,
+}
+
+impl Versions {
+    /// Those of the running program.
+    #[must_use]
+    pub fn of_this_program() -> Self {
+        Self {
+            eager: env!("CARGO_PKG_VERSION").to_owned(),
+            candle: env!("EAGER_CANDLE").to_owned(),
+            rustc: env!("EAGER_RUSTC").to_owned(),
+            target: env!("EAGER_TARGET").to_owned(),
+        }
+    }
+}
+
+/// A config as JSON with sorted keys, so that its digest follows from its content alone.
+pub(super) fn canonical<C: Serialize>(config: &C) -> Result<serde_json::Value> {
+    let mut value =
+        serde_json::to_value(config).context("the stage's config cannot be written as JSON")?;
+    value.sort_all_objects();
+    Ok(value)
+}

@@ -1,0 +1,165 @@
+//! What is skipped, what is done again, what goes on.
+
+use std::cell::Cell;
+
+use serde_json::json;
+
+use super::*;
+
+fn open() -> (tempfile::TempDir, Run) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::open(&folder.path().join("run")).unwrap();
+    (folder, run)
+}
+
+/// A body that writes one file, and counts.
+fn writes<'a>(text: &'a str, count: &'a Cell<u32>) -> impl FnOnce(&Path) -> Result<()> + 'a {
+    move |folder| {
+        count.set(count.get() + 1);
+        write_atomic(&folder.join("out.txt"), text.as_bytes())
+    }
+}
+
+#[test]
+fn what_is_done_is_skipped_and_a_change_runs_it_again() {
+    let (_guard, run) = open();
+    let count = Cell::new(0);
+    let config = json!({"b": 1, "a": 2});
+    let (first, skipped) = run
+        .stage(Stage::Data, &config, 1, &[], &[], writes("x", &count))
+        .unwrap();
+    assert!(!skipped && first.attempts == 1 && first.wall_seconds >= 0.0);
+    assert_eq!(first.outputs["out.txt"], sha256(b"x"));
+    assert!(!run.folder(Stage::Data).join(INPUTS).exists());
+    let (again, skipped) = run
+        .stage(Stage::Data, &config, 1, &[], &[], writes("x", &count))
+        .unwrap();
+    assert!(skipped && again == first && count.get() == 1);
+
+    let extra = [("file", "digest".to_owned())];
+    let other = json!({"b": 1, "a": 3});
+    run.stage(Stage::Data, &other, 1, &[], &[], writes("x", &count))
+        .unwrap();
+    run.stage(Stage::Data, &other, 2, &[], &[], writes("x", &count))
+        .unwrap();
+    run.stage(Stage::Data, &other, 2, &[], &extra, writes("x", &count))
+        .unwrap();
+    assert_eq!(count.get(), 4);
+}
+
+#[test]
+fn what_stands_below_a_changed_output_runs_again() {
+    let (_guard, run) = open();
+    let (above, below) = (Cell::new(0), Cell::new(0));
+    let both = |config: u32, text: &str| {
+        let (data, _) = run
+            .stage(Stage::Data, &config, 1, &[], &[], writes(text, &above))
+            .unwrap();
+        run.stage(Stage::Codes, &(), 1, &[&data], &[], writes("codes", &below))
+            .unwrap()
+            .1
+    };
+    assert!(!both(1, "x"));
+    assert!(both(1, "x"));
+    assert!(!both(2, "y"));
+    assert_eq!((above.get(), below.get()), (2, 2));
+    // Another config above, but the same output: nothing below has to move.
+    assert!(both(3, "y"));
+    assert_eq!((above.get(), below.get()), (3, 2));
+}
+
+#[test]
+fn what_was_interrupted_goes_on_and_other_inputs_start_anew() {
+    let (_guard, run) = open();
+    let fails = |folder: &Path| -> Result<()> {
+        std::fs::create_dir(folder.join("checkpoints"))?;
+        std::fs::write(folder.join("checkpoints/step-7"), "7")?;
+        std::fs::write(folder.join("weights.5.part"), "half")?;
+        bail!("power cut")
+    };
+    let error = run.stage(Stage::Model, &1, 1, &[], &[], fails).unwrap_err();
+    assert_eq!(format!("{error:#}"), "stage `model`: power cut");
+
+    let goes_on = |folder: &Path| -> Result<()> {
+        assert!(folder.join("checkpoints/step-7").exists());
+        assert!(!folder.join("weights.5.part").exists());
+        std::fs::write(folder.join("metrics.jsonl"), "{}")?;
+        std::fs::create_dir(folder.join("final"))?;
+        write_atomic(&folder.join("final/weights"), b"w")
+    };
+    let (record, skipped) = run.stage(Stage::Model, &1, 1, &[], &[], goes_on).unwrap();
+    assert!(!skipped && record.attempts == 2);
+    let outputs: Vec<&String> = record.outputs.keys().collect();
+    assert_eq!(outputs, ["final/weights"]);
+
+    let empty = |folder: &Path| -> Result<()> {
+        assert_eq!(std::fs::read_dir(folder)?.count(), 1); // inputs.json
+        bail!("again")
+    };
+    run.stage(Stage::Model, &2, 1, &[], &[], empty).unwrap_err();
+    assert!(run.record(Stage::Model).unwrap().is_none());
+}
+
+#[test]
+fn the_time_of_an_interrupted_attempt_counts_to_its_last_file() {
+    let (_guard, run) = open();
+    let fails = |_: &Path| -> Result<()> { bail!("stop") };
+    run.stage(Stage::Model, &1, 1, &[], &[], fails).unwrap_err();
+    let path = run.folder(Stage::Model).join(INPUTS);
+    let mut begun: Begun = read_json(&path).unwrap().unwrap();
+    begun.started -= 100.0;
+    begun.earlier_seconds = 50.0;
+    write_json(&path, &begun).unwrap();
+    let (record, _) = run
+        .stage(Stage::Model, &1, 1, &[], &[], |_| Ok(()))
+        .unwrap();
+    assert!(
+        (149.0..160.0).contains(&record.wall_seconds),
+        "{}",
+        record.wall_seconds
+    );
+}
+
+#[test]
+fn a_lost_output_is_made_again_from_the_checkpoints() {
+    let (_guard, run) = open();
+    let count = Cell::new(0);
+    let body = |folder: &Path| -> Result<()> {
+        count.set(count.get() + 1);
+        let kept = folder.join("checkpoints");
+        assert_eq!(kept.exists(), count.get() > 1);
+        std::fs::create_dir_all(kept)?;
+        assert!(!folder.join("out.txt").exists());
+        write_atomic(&folder.join("out.txt"), b"x")
+    };
+    run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    std::fs::write(run.folder(Stage::Model).join("out.txt"), "y").unwrap();
+    let (_, skipped) = run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    assert!(!skipped);
+    let (_, skipped) = run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    assert!(skipped && count.get() == 2);
+}
+
+#[test]
+fn a_folder_of_someone_else_is_left_alone() {
+    let (_guard, run) = open();
+    let folder = run.folder(Stage::Data);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("thesis.tex"), "years").unwrap();
+    let error = run
+        .stage(Stage::Data, &1, 1, &[], &[], |_| Ok(()))
+        .unwrap_err();
+    assert!(error.to_string().contains("was not made by a stage"));
+    assert!(folder.join("thesis.tex").exists());
+}
+
+#[test]
+fn one_process_a_run() {
+    let (_guard, run) = open();
+    let error = Run::open(run.root()).unwrap_err().to_string();
+    let holder = format!("another process (id {})", std::process::id());
+    assert!(error.contains(&holder), "{error}");
+    let root = run.root().to_owned();
+    drop(run);
+    Run::open(&root).unwrap();
+}

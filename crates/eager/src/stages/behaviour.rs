@@ -1,0 +1,104 @@
+//! Stage `behaviour`: behaviour vectors of the items, the item table of a DIN trained on the histories (paper §3.2), in
+//! `vectors.safetensors`; with `report.json` of its training.
+
+use anyhow::{Context as _, Result};
+use eager_data::{Dataset, Split};
+use eager_ops::Ops;
+use serde::Serialize;
+
+use super::Context;
+use crate::config::BehaviourConfig;
+use crate::logs::TrainingLog;
+use crate::run::{Run, Stage, StageRecord};
+use crate::seed;
+use crate::train::Shards;
+use crate::train::din::{DinProgress, DinSetting, train_din};
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    behaviour: &'a BehaviourConfig,
+    ops: Ops,
+}
+
+/// Trains the DIN, unless that is done; resumes from the last checkpoint.
+///
+/// # Errors
+/// When a setting is out of range, training fails, or a file cannot be read or written.
+pub fn run(
+    run: &Run,
+    ctx: &Context,
+    data: &StageRecord,
+    dataset: &Dataset,
+) -> Result<StageRecord> {
+    let settings = Settings {
+        behaviour: &ctx.config.behaviour,
+        ops: ctx.config.ops,
+    };
+    let config = settings.behaviour;
+    let seed = seed::derive(ctx.seed, "behaviour");
+    let split = Split::new(dataset)?;
+    let shards = Shards::new()?;
+    let setting = DinSetting {
+        split: &split,
+        config: &config.din,
+        training: &config.training,
+        ops: settings.ops,
+        seed,
+        device: &ctx.device,
+        shards: &shards,
+    };
+    let (record, _) = run.stage(Stage::Behaviour, &settings, seed, &[data], &[], |folder| {
+        let mut shown = None;
+        let outcome = train_din(&setting, folder, &mut |event| {
+            if let DinProgress::Begun { resumed, limit } = event {
+                shown = Some(TrainingLog::open(folder, "behaviour", limit, resumed)?);
+                return Ok(());
+            }
+            let log = shown.as_mut().context("DIN's training did not begin")?;
+            write_down(log, event)
+        })?;
+        if let Some(log) = shown {
+            log.finish();
+        }
+        let report = &outcome.report;
+        tracing::info!(
+            "behaviour: recall@20 {:.4}, ndcg@20 {:.4} on {} validation users after epoch {} of {}",
+            report.best.recall_20,
+            report.best.ndcg_20,
+            report.valid_users,
+            report.best_epoch,
+            report.epochs
+        );
+        Ok(())
+    })?;
+    Ok(record)
+}
+
+fn write_down(log: &mut TrainingLog, event: DinProgress) -> Result<()> {
+    match event {
+        DinProgress::Begun { .. } => Ok(()),
+        DinProgress::Updates {
+            update,
+            examples,
+            loss,
+            rate,
+            norm,
+            ..
+        } => {
+            log.advance(update, examples);
+            let figures = [
+                ("loss", loss),
+                ("learning_rate", rate),
+                ("gradient_norm", norm),
+            ];
+            log.log(update, &figures)
+        }
+        DinProgress::Validated { update, found, .. } => {
+            let figures = [
+                ("valid_recall@20", found.recall_20),
+                ("valid_ndcg@20", found.ndcg_20),
+            ];
+            log.log(update, &figures)
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Stage `eval`: every user's held-out item ranked among all items, by the merged list, by each stream alone and by
+//! popularity; the figures with their intervals, and how often the beams find what scoring everything would.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use eager_data::{Dataset, ItemId, Split};
+use eager_infer::metrics::{CUTOFFS, Metrics, Rank};
+use eager_infer::{Evaluation, InferConfig, Recommender, evaluate, popularity_ranks};
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use serde_json::{Map, json};
+
+use super::Context;
+use crate::config::EvalConfig;
+use crate::logs::Progress;
+use crate::report::Report;
+use crate::run::{Run, Stage, StageRecord, write_atomic, write_json};
+use crate::seed;
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    eval: &'a EvalConfig,
+    ops: eager_ops::Ops,
+    paper: Option<&'a eager_data::Paper>,
+}
+
+/// `beams.json`: the beam search against scoring the whole catalogue.
+#[derive(Serialize)]
+struct Beams {
+    users: usize,
+    beams: usize,
+    /// Share of users whose first ten items are the same in the same order.
+    same_top_10: f64,
+    /// Share of all first tens that both have, whatever their places.
+    common_top_10: f64,
+}
+
+/// Writes `metrics.json`, `ranks.csv` (a line a user) and `beams.json`, unless that is done.
+///
+/// # Errors
+/// When the model cannot be loaded, or a file cannot be written.
+pub fn run(
+    run: &Run,
+    ctx: &Context,
+    dataset: &Dataset,
+    text_encoder: &str,
+    data: &StageRecord,
+    model: &StageRecord,
+) -> Result<StageRecord> {
+    let config = &ctx.config;
+    let settings = Settings {
+        eval: &config.eval,
+        ops: config.ops,
+        paper: ctx.manifest.paper.as_ref(),
+    };
+    let seed = seed::derive(ctx.seed, "eval");
+    let upstream = [data, model];
+    let encoder = [("text encoder", text_encoder.to_owned())];
+    let (record, _) = run.stage(Stage::Eval, &settings, seed, &upstream, &encoder, |folder| {
+        let eval = &config.eval;
+        let split = Split::new(dataset)?;
+        let recommender =
+            Recommender::load(&run.folder(Stage::Model), &ctx.device)?.with_ops(config.ops);
+        let users = Users::of(&split);
+        let histories = users.histories();
+        let mut progress = Progress::new("ranking", split.n_users() as u64, 0);
+        let ranks = evaluate(
+            &recommender,
+            &histories,
+            &users.targets,
+            &eval.infer,
+            &mut |done| progress.set(done as u64),
+        )?;
+        progress.finish();
+        let popularity = popularity_ranks(
+            &split.train_counts(),
+            &histories,
+            &users.targets,
+            eval.infer.mask_history,
+        )?;
+        write_ranks(&folder.join("ranks.csv"), dataset, &users, &ranks, &popularity)?;
+        if eval.exact_users > 0 {
+            let beams = compare(&recommender, &histories, eval, seed)?;
+            tracing::info!(
+                "{} beams find the top 10 of the whole catalogue for {:.1} % of {} users",
+                beams.beams,
+                100.0 * beams.same_top_10,
+                beams.users
+            );
+            write_json(&folder.join("beams.json"), &beams)?;
+        }
+        let figures = |ranks: &[Rank]| Metrics::new(ranks, &CUTOFFS);
+        let report = Report {
+            dataset: dataset.name.clone(),
+            users: split.n_users(),
+            text_encoder: text_encoder.to_owned(),
+            protocol: protocol(ctx),
+            metrics: figures(&ranks.merged)?,
+            interval_level: eval.bootstrap.level,
+            intervals: Some(Metrics::bootstrap(
+                &ranks.merged,
+                &CUTOFFS,
+                &eval.bootstrap,
+                seed,
+            )?),
+            streams: BTreeMap::from([
+                ("behaviour".to_owned(), figures(&ranks.behaviour)?),
+                ("semantic".to_owned(), figures(&ranks.semantic)?),
+                ("merged".to_owned(), figures(&ranks.merged)?),
+            ]),
+            baselines: BTreeMap::from([("popularity".to_owned(), figures(&popularity)?)]),
+            paper: ctx.manifest.paper.clone(),
+        };
+        write_json(&folder.join("metrics.json"), &report)
+    })?;
+    Ok(record)
+}
+
+/// Every user's known items and held-out item.
+struct Users {
+    items: Vec<Vec<u32>>,
+    targets: Vec<u32>,
+}
+
+impl Users {
+    fn of(split: &Split) -> Self {
+        let ids = |items: &[ItemId]| items.iter().map(|i| i.0).collect();
+        let users = 0..split.n_users();
+        Self {
+            items: users.clone().map(|u| ids(split.test_history(u))).collect(),
+            targets: users.map(|u| split.test_target(u).0).collect(),
+        }
+    }
+
+    fn histories(&self) -> Vec<&[u32]> {
+        self.items.iter().map(Vec::as_slice).collect()
+    }
+}
+
+/// What decides the figures besides the model.
+fn protocol(ctx: &Context) -> Map<String, serde_json::Value> {
+    let (config, infer) = (&ctx.config, &ctx.config.eval.infer);
+    let entries = [
+        ("split", json!("leave-one-out")),
+        ("order", json!(config.prepare.order)),
+        ("ties", json!(config.prepare.ties)),
+        ("candidates", json!("all items")),
+        ("mask_history", json!(infer.mask_history)),
+        ("window", json!(config.model.window)),
+        ("ranking", json!(infer.ranking)),
+        ("beams", json!(infer.beams)),
+        ("top_k", json!(infer.top_k)),
+        ("exact", json!(infer.exact)),
+        ("seed", json!(ctx.seed)),
+    ];
+    entries.map(|(k, v)| (k.to_owned(), v)).into_iter().collect()
+}
+
+/// A line a user: raw id, raw id of the target, and its rank in each list, empty where it is in none.
+fn write_ranks(
+    path: &Path,
+    dataset: &Dataset,
+    users: &Users,
+    ranks: &Evaluation,
+    popularity: &[Rank],
+) -> Result<()> {
+    let mut csv = csv::Writer::from_writer(vec![]);
+    csv.write_record([
+        "user",
+        "target",
+        "merged",
+        "behaviour",
+        "semantic",
+        "popularity",
+    ])?;
+    let text = |rank: Rank| rank.map_or(String::new(), |r| r.to_string());
+    for (user, &target) in users.targets.iter().enumerate() {
+        csv.write_record([
+            dataset.users[user].clone(),
+            dataset.items[target as usize].id.clone(),
+            text(ranks.merged[user]),
+            text(ranks.behaviour[user]),
+            text(ranks.semantic[user]),
+            text(popularity[user]),
+        ])?;
+    }
+    let bytes = csv.into_inner().context("ranks.csv")?;
+    write_atomic(path, &bytes)
+}
+
+/// Both ways of making the merged list, on a sample of users.
+fn compare(
+    recommender: &Recommender,
+    histories: &[&[u32]],
+    eval: &EvalConfig,
+    seed: u64,
+) -> Result<Beams> {
+    const K: usize = 10;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed::derive(seed, "exact users"));
+    let n = eval.exact_users.min(histories.len());
+    let sample: Vec<&[u32]> = index::sample(&mut rng, histories.len(), n)
+        .into_iter()
+        .map(|user| histories[user])
+        .collect();
+    let lists = |exact: bool| {
+        let config = InferConfig {
+            exact,
+            ..eval.infer.clone()
+        };
+        recommender.recommend(&sample, K, &config)
+    };
+    let (found, exact) = (lists(false)?, lists(true)?);
+    let (mut same, mut common, mut all) = (0, 0, 0);
+    for (found, exact) in found.iter().zip(&exact) {
+        let items = |list: &[eager_infer::Ranked]| list.iter().map(|r| r.item).collect::<Vec<_>>();
+        let (found, exact) = (items(found), items(exact));
+        same += usize::from(found == exact);
+        common += exact.iter().filter(|item| found.contains(item)).count();
+        all += exact.len();
+    }
+    Ok(Beams {
+        users: n,
+        beams: eval.infer.beams,
+        same_top_10: same as f64 / n as f64,
+        common_top_10: common as f64 / all.max(1) as f64,
+    })
+}

@@ -1,0 +1,227 @@
+//! Stage `model`: the generator trained on the codes, with early stopping on validation, and kept with its codes as one
+//! folder that an [`eager_infer::Recommender`] is loaded from.
+
+use anyhow::{Context as _, Result};
+use eager_codes::ItemCodes;
+use eager_data::{Dataset, ItemId, Split, Windows};
+use eager_infer::metrics::Metrics;
+use eager_infer::{InferConfig, Recommender, evaluate};
+use eager_losses::LossConfig;
+use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
+use eager_ops::Ops;
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::Context;
+use super::vectors::ItemVectors;
+use crate::logs::TrainingLog;
+use crate::run::{Run, Stage, StageRecord, write_json};
+use crate::seed;
+use crate::train::generator::{Event, Setting, TrainingConfig, Validation, train_generator};
+use crate::train::objective::Items;
+use crate::train::shards::Shards;
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    model: &'a EagerConfig,
+    losses: &'a LossConfig,
+    training: &'a TrainingConfig,
+    ops: Ops,
+}
+
+/// Trains the generator and writes `model.safetensors`, `model.json`, `behaviour.safetensors`, `semantic.safetensors` and
+/// `outcome.json`, unless that is done; resumes from the last checkpoint.
+///
+/// # Errors
+/// When an artefact of a stage above cannot be read, or training fails.
+pub fn run(
+    run: &Run,
+    ctx: &Context,
+    dataset: &Dataset,
+    data: &StageRecord,
+    vectors: [&StageRecord; 2],
+    codes: &StageRecord,
+) -> Result<StageRecord> {
+    let config = &ctx.config;
+    let settings = Settings {
+        model: &config.model,
+        losses: &config.losses,
+        training: &config.training,
+        ops: config.ops,
+    };
+    let seed = seed::derive(ctx.seed, "model");
+    let upstream = [data, vectors[0], vectors[1], codes];
+    let (record, _) = run.stage(Stage::Model, &settings, seed, &upstream, &[], |folder| {
+        let split = Split::new(dataset)?;
+        let windows = Windows::new(&split, config.model.window);
+        let (items, codes) = items(run, ctx)?;
+        let catalogue = Catalogue {
+            tries: PerStream::from_fn(|s| &items.tries[s]),
+            dims: PerStream::try_from_fn(|s| items.vectors[s].dim(1))?,
+        };
+        let weights = Weights::random(seed, &ctx.device);
+        let model = Eager::new(&config.model, &catalogue, weights)?;
+        tracing::info!(
+            "{} parameters, {} examples an epoch",
+            model.parameters().count(),
+            windows.len()
+        );
+        let recommender = Recommender::new(model, codes, config.ops)?;
+        let validator = Validator::new(&split, &config.training, seed);
+        let shards = Shards::new()?;
+        let setting = Setting {
+            windows: &windows,
+            items: &items,
+            training: &config.training,
+            losses: &config.losses,
+            ops: config.ops,
+            seed,
+            device: &ctx.device,
+            shards: &shards,
+        };
+        let mut log: Option<TrainingLog> = None;
+        let outcome = train_generator(
+            recommender.model(),
+            &setting,
+            &folder.join("checkpoints"),
+            &mut |_| validator.validate(&recommender),
+            &mut |event| show(folder, &mut log, config.training.batch_size, event),
+        )?;
+        if let Some(log) = log {
+            log.finish();
+        }
+        recommender.save(folder)?;
+        tracing::info!(
+            "best of {} epochs: {}, validation recall@10 {:.4}, ndcg@10 {:.4}",
+            outcome.epochs,
+            outcome.best_epoch,
+            outcome.best.recall_10,
+            outcome.best.ndcg_10
+        );
+        write_json(&folder.join("outcome.json"), &outcome)
+    })?;
+    Ok(record)
+}
+
+/// Codes and vectors of the stages above.
+fn items(run: &Run, ctx: &Context) -> Result<(Items, PerStream<ItemCodes>)> {
+    let vectors = PerStream::try_from_fn(|stream| {
+        let from = match stream {
+            Stream::Behaviour => Stage::Behaviour,
+            Stream::Semantic => Stage::Text,
+        };
+        ItemVectors::load(&run.folder(from).join("vectors.safetensors"))?.tensor(&ctx.device)
+    })?;
+    let codes = PerStream::try_from_fn(|stream| {
+        let file = format!("{}.safetensors", stream.name());
+        ItemCodes::load(&run.folder(Stage::Codes).join(file))
+    })?;
+    let tries = PerStream::try_from_fn(|stream| eager_codes::CodeTrie::new(&codes[stream]))?;
+    Ok((Items { tries, vectors }, codes))
+}
+
+/// Writes an event down and moves the bar.
+fn show(
+    folder: &std::path::Path,
+    log: &mut Option<TrainingLog>,
+    batch_size: usize,
+    event: Event,
+) -> Result<()> {
+    match event {
+        Event::Started { update, limit } => {
+            let resumed = (update > 0).then_some(update);
+            *log = Some(TrainingLog::open(folder, "training", limit, resumed)?);
+            Ok(())
+        }
+        Event::Updates {
+            update,
+            made,
+            epoch,
+            parts,
+            rate,
+            norm,
+        } => {
+            let log = log.as_mut().context("an update before the start")?;
+            log.advance(update, made as usize * batch_size);
+            let mut values = parts.named().to_vec();
+            values.extend([
+                ("epoch", epoch as f64),
+                ("learning_rate", rate),
+                ("gradient_norm", norm),
+            ]);
+            log.log(update, &values)
+        }
+        Event::Validated {
+            update,
+            epoch,
+            found,
+            best,
+        } => {
+            tracing::info!(
+                "epoch {epoch}: validation recall@10 {:.4}, ndcg@10 {:.4}{}",
+                found.recall_10,
+                found.ndcg_10,
+                if best { ", the best so far" } else { "" }
+            );
+            let log = log.as_mut().context("a validation before the start")?;
+            log.log(
+                update,
+                &[
+                    ("valid/recall@10", found.recall_10),
+                    ("valid/ndcg@10", found.ndcg_10),
+                ],
+            )
+        }
+    }
+}
+
+/// The validation's users, the same at every validation.
+struct Validator {
+    histories: Vec<Vec<u32>>,
+    targets: Vec<u32>,
+    infer: InferConfig,
+}
+
+impl Validator {
+    fn new(split: &Split, training: &TrainingConfig, seed: u64) -> Self {
+        let all = split.n_users();
+        let users: Vec<usize> = match training.valid_users {
+            n if n == 0 || n >= all => (0..all).collect(),
+            n => {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed::derive(seed, "validation users"));
+                let mut users = index::sample(&mut rng, all, n).into_vec();
+                users.sort_unstable();
+                users
+            }
+        };
+        let ids = |items: &[ItemId]| items.iter().map(|i| i.0).collect();
+        Self {
+            histories: users.iter().map(|&u| ids(split.valid_history(u))).collect(),
+            targets: users.iter().map(|&u| split.valid_target(u).0).collect(),
+            infer: InferConfig {
+                beams: training.valid_beams,
+                top_k: training.valid_beams.min(InferConfig::default().top_k),
+                ..InferConfig::default()
+            },
+        }
+    }
+
+    fn validate(&self, recommender: &Recommender) -> Result<Validation> {
+        let histories: Vec<&[u32]> = self.histories.iter().map(Vec::as_slice).collect();
+        let ranks = evaluate(
+            recommender,
+            &histories,
+            &self.targets,
+            &self.infer,
+            &mut |_| (),
+        )?;
+        let metrics = Metrics::new(&ranks.merged, &[10])?;
+        let at = metrics.at(10).context("no figures at 10")?;
+        Ok(Validation {
+            recall_10: at.recall,
+            ndcg_10: at.ndcg,
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! Stage `text`: semantic vectors of the items (paper: Sentence-T5 over the item's text), in `vectors.safetensors`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use eager_data::{Dataset, TextTemplate};
+use eager_text::{TextEncoder, encode_cached};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use super::vectors::ItemVectors;
+use super::{Context, Downloads};
+use crate::logs::Progress;
+use crate::run::{Run, Stage, StageRecord};
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    encoder: &'a str,
+    template: &'a TextTemplate,
+}
+
+/// Which encoder made vectors: the metadata entry `encoder` of the file, as JSON.
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    name: String,
+    sha256: String,
+}
+
+/// Name of the encoder that made a run's semantic vectors, as the vectors' file has it.
+///
+/// # Errors
+/// When the file cannot be read, or says nothing of it.
+pub fn encoder_name(run: &Run) -> Result<String> {
+    let path = run.folder(Stage::Text).join("vectors.safetensors");
+    let named = || format!("{}: cannot read the encoder's name", path.display());
+    let bytes = std::fs::read(&path).with_context(named)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).with_context(named)?;
+    let origin = header.metadata().as_ref().and_then(|m| m.get("encoder"));
+    let origin: Origin = serde_json::from_str(origin.with_context(named)?).with_context(named)?;
+    Ok(origin.name)
+}
+
+/// Encodes the items' texts, unless that is done.
+///
+/// A preset's name stands for its pinned weights, and `lsa` for what it makes of the data. A model folder can change under
+/// its name, so that its digest is an input of the stage and it has to be there even where the stage is skipped.
+///
+/// # Errors
+/// When an item has no text, the encoder cannot be had or fails, or the vectors cannot be written.
+pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Result<StageRecord> {
+    let template = &ctx.manifest.text;
+    let name = ctx.config.text.encoder.as_str();
+    let texts = dataset.item_texts(template)?;
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let mut encoder = None;
+    let mut extra = Vec::new();
+    if Path::new(name).is_dir() {
+        let opened = open(ctx, name, &texts)?;
+        extra.push(("encoder", opened.digest().to_owned()));
+        encoder = Some(opened);
+    }
+    let settings = Settings {
+        encoder: name,
+        template,
+    };
+    let (record, _) = run.stage(Stage::Text, &settings, 0, &[data], &extra, |folder| {
+        let encoder = match encoder {
+            Some(encoder) => encoder,
+            None => open(ctx, name, &texts)?,
+        };
+        let mut progress = Progress::new("texts", texts.len() as u64, 0);
+        let vectors = encode_cached(&*encoder, &texts, &text_places(ctx), &mut |done| {
+            progress.set(done as u64);
+        })?;
+        progress.finish();
+        let origin = Origin {
+            name: encoder.name().to_owned(),
+            sha256: encoder.digest().to_owned(),
+        };
+        ItemVectors {
+            dim: encoder.dim(),
+            data: vectors.flatten_all()?.to_vec1()?,
+        }
+        .save(
+            &folder.join("vectors.safetensors"),
+            Some(("encoder", serde_json::to_string(&origin)?)),
+        )
+    })?;
+    Ok(record)
+}
+
+fn open(ctx: &Context, name: &str, texts: &[&str]) -> Result<Box<dyn TextEncoder>> {
+    let mut downloads = Downloads::default();
+    let places = text_places(ctx);
+    let opened = eager_text::open(name, texts, &places, &ctx.device, &mut |p| {
+        downloads.show(p.what, p.done, p.total);
+    });
+    opened.with_context(|| format!("text encoder `{name}`"))
+}
+
+/// One cache folder for datasets and texts.
+fn text_places(ctx: &Context) -> eager_text::Places {
+    eager_text::Places {
+        cache: ctx.places.cache.clone(),
+    }
+}

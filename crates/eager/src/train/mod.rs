@@ -1,0 +1,15 @@
+//! The training loops: DIN, and what it shares with the recommender's.
+//!
+//! A loop here is a function, not a framework. Each is bit-for-bit reproducible from its seed whatever the number of
+//! threads (see [`shards`]), and resumes from its last checkpoint as if it had never stopped (see [`checkpoint`]).
+
+pub mod checkpoint;
+pub mod din;
+pub mod generator;
+pub mod objective;
+pub mod schedule;
+pub mod shards;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use schedule::{InverseSqrt, WarmupExponential};
+pub use shards::{SHARDS, Shards};

@@ -1,0 +1,298 @@
+//! The whole loss of a batch, or of a shard of one: `L = L_gen + λ₁·L_con + λ₂·(L_recon + L_recog)` (paper §3.5).
+//!
+//! One pass of the encoder, one of each decoder, one of the auxiliary decoder over the masked, the true and the replaced
+//! codes together. Parts whose weight is 0 are not computed. All that is random is drawn from (seed, update, shard).
+
+use candle_core::{Result, Tensor};
+use eager_codes::CodeTrie;
+use eager_data::Batch;
+use eager_losses::{
+    LossConfig, Metric, Negatives, contrastive, generation, masked, recognition, reconstruction,
+    replaced,
+};
+use eager_model::{Eager, Histories, Pass, PerStream, Stream, TargetCodes, TransferCodes};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// What the losses know of the items.
+#[derive(Debug)]
+pub struct Items {
+    /// The two code trees.
+    pub tries: PerStream<CodeTrie>,
+    /// The items' own vectors, `[n_items, width]` f32, on the model's device.
+    pub vectors: PerStream<Tensor>,
+}
+
+/// Where the randomness of a shard comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// The run's seed.
+    pub seed: u64,
+    /// The update, from 0.
+    pub update: u64,
+    /// The shard of the update's batch.
+    pub shard: usize,
+}
+
+impl Draw {
+    /// Draws that all shards of an update share.
+    fn shared(self) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0x6e65_6761_7469_7665); // "negative"
+        rng.set_stream(self.update);
+        rng
+    }
+
+    /// Draws of the shard alone.
+    fn own(self) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(self.shard as u64));
+        rng.set_stream(self.update);
+        rng
+    }
+
+    /// The seed of the shard's dropout.
+    pub fn dropout_seed(self) -> u64 {
+        self.own().random()
+    }
+}
+
+/// The parts of the loss, unweighted; 0 where a part's weight is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// The weighted sum: what is minimised.
+    pub total: f64,
+    /// Cross-entropy of the codes.
+    pub generation: PerStream<f64>,
+    /// Distance of the summaries to the items' vectors.
+    pub contrastive: PerStream<f64>,
+    /// Cross-entropy of masked tokens.
+    pub reconstruction: f64,
+    /// Binary cross-entropy of true against replaced codes.
+    pub recognition: f64,
+}
+
+impl Parts {
+    /// Adds `other`, weighted.
+    pub fn add(&mut self, other: &Self, weight: f64) {
+        let pairs = self.values_mut().into_iter().zip(other.named());
+        pairs.for_each(|(sum, (_, x))| *sum += weight * x);
+    }
+
+    /// Every part with its name in logs.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, f64); 7] {
+        [
+            ("loss", self.total),
+            ("generation/behaviour", self.generation.behaviour),
+            ("generation/semantic", self.generation.semantic),
+            ("contrastive/behaviour", self.contrastive.behaviour),
+            ("contrastive/semantic", self.contrastive.semantic),
+            ("reconstruction", self.reconstruction),
+            ("recognition", self.recognition),
+        ]
+    }
+
+    fn values_mut(&mut self) -> [&mut f64; 7] {
+        [
+            &mut self.total,
+            &mut self.generation.behaviour,
+            &mut self.generation.semantic,
+            &mut self.contrastive.behaviour,
+            &mut self.contrastive.semantic,
+            &mut self.reconstruction,
+            &mut self.recognition,
+        ]
+    }
+}
+
+/// One shard's part of one update.
+#[derive(Clone, Copy, Debug)]
+pub struct Objective<'a> {
+    /// The model.
+    pub model: &'a Eager,
+    /// The items' codes and vectors.
+    pub items: &'a Items,
+    /// The losses' weights.
+    pub config: &'a LossConfig,
+    /// How the pass is computed.
+    pub pass: Pass<'a>,
+    /// Where its randomness comes from.
+    pub draw: Draw,
+}
+
+impl Objective<'_> {
+    /// The loss of `batch`, a scalar to differentiate, and its parts.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model, or a tensor operation fails.
+    pub fn loss(&self, batch: &Batch) -> Result<(Tensor, Parts)> {
+        let histories = Histories::new(&batch.items, &batch.offsets)?;
+        let memory = self.model.encode(self.pass, &histories)?;
+        let codes =
+            PerStream::try_from_fn(|s| TargetCodes::new(&self.items.tries[s], &batch.targets))?;
+        let negatives = negatives(self.items, self.config, self.draw)?;
+        let mut sum = Sum::default();
+        for stream in Stream::ALL {
+            let guides = stream == Stream::Semantic && transfers(self.config);
+            let [generating, contrasting] = stream_weights(self.config, stream);
+            if generating == 0.0 && contrasting == 0.0 && !guides {
+                continue;
+            }
+            let codes_here = &codes[stream];
+            let decoded = self.model.decode(stream, self.pass, &memory, codes_here)?;
+            if generating > 0.0 {
+                let loss = generation(
+                    self.pass.ops,
+                    &decoded.hidden,
+                    self.model.tokens(stream),
+                    &codes_here.rows,
+                    codes_here.levels,
+                    self.config.generation.levels,
+                )?;
+                sum.parts.generation[stream] = sum.add(&loss, generating)?;
+            }
+            if contrasting == 0.0 && !guides {
+                continue;
+            }
+            let summary = &decoded.summary;
+            let projection = self.model.project(stream, self.pass, summary)?; // [batch, width]
+            if contrasting > 0.0 {
+                let vectors = &self.items.vectors[stream];
+                let loss = contrastive(
+                    &self.config.contrastive,
+                    &projection,
+                    &self.pass.ops.gather(vectors, &batch.targets)?,
+                    &batch.targets,
+                    negatives.as_ref().map(|n| &n[stream]),
+                )?;
+                sum.parts.contrastive[stream] = sum.add(&loss, contrasting)?;
+            }
+            if guides {
+                self.transfer(summary, &projection, &codes.behaviour, &mut sum)?;
+            }
+        }
+        sum.finish()
+    }
+
+    /// The transfer task's two losses, in one pass over the masked, the true and the replaced behaviour codes.
+    fn transfer(
+        &self,
+        summary: &Tensor,
+        projection: &Tensor,
+        codes: &TargetCodes,
+        sum: &mut Sum,
+    ) -> Result<()> {
+        let (model, task) = (self.model, &self.config.transfer);
+        let (n, levels) = (codes.len(), codes.levels);
+        let mut rng = self.draw.own();
+        let masked_rows = masked(n, levels, task.masking, task.mask_ratio, &mut rng);
+        let replaced_rows = masked(n, levels, task.masking, task.replace_ratio, &mut rng);
+        let tree = &self.items.tries.behaviour;
+        let nodes: Vec<_> = (1..=levels).map(|l| tree.level(l)).collect();
+
+        let mut tokens = vec![];
+        if task.reconstruction > 0.0 {
+            tokens.extend_from_slice(&codes.paths);
+            for &row in &masked_rows {
+                tokens[row as usize] = model.mask_token();
+            }
+        }
+        if task.recognition > 0.0 {
+            tokens.extend_from_slice(&codes.paths);
+            tokens.extend(replaced(&codes.paths, &replaced_rows, &nodes, &mut rng));
+        }
+        let copies = tokens.len() / codes.paths.len();
+        let guides = (0..copies).flat_map(|_| 0..n as u32).collect();
+        let transfer_codes = TransferCodes { tokens, guides };
+        let out = model.transfer(self.pass, summary, projection, &transfer_codes)?;
+
+        let mut first = 0;
+        if task.reconstruction > 0.0 {
+            let table = model.tokens(Stream::Behaviour);
+            let table = if task.detach_tokens {
+                table.detach()
+            } else {
+                table.clone()
+            };
+            let hidden = out.tokens.narrow(0, 0, n * levels)?;
+            let ops = self.pass.ops;
+            let loss = reconstruction(ops, &hidden, &table, &codes.rows, &masked_rows)?;
+            sum.parts.reconstruction = sum.add(&loss, task.reconstruction)?;
+            first = n;
+        }
+        if task.recognition > 0.0 {
+            let logits = model.recognise(self.pass, &out.cls.narrow(0, first, 2 * n)?)?;
+            let loss = recognition(&logits.narrow(0, 0, n)?, &logits.narrow(0, n, n)?)?;
+            sum.parts.recognition = sum.add(&loss, task.recognition)?;
+        }
+        Ok(())
+    }
+}
+
+/// A weighted sum of losses, and their values.
+#[derive(Default)]
+struct Sum {
+    total: Option<Tensor>,
+    parts: Parts,
+}
+
+impl Sum {
+    /// Adds a loss and gives its value.
+    fn add(&mut self, loss: &Tensor, weight: f64) -> Result<f64> {
+        let weighted = (loss * weight)?;
+        self.total = Some(match self.total.take() {
+            None => weighted,
+            Some(sum) => (sum + weighted)?,
+        });
+        scalar(loss)
+    }
+
+    fn finish(mut self) -> Result<(Tensor, Parts)> {
+        let Some(total) = self.total else {
+            candle_core::bail!("every part of the loss has weight 0")
+        };
+        self.parts.total = scalar(&total)?;
+        Ok((total, self.parts))
+    }
+}
+
+fn scalar(loss: &Tensor) -> Result<f64> {
+    loss.to_dtype(candle_core::DType::F64)?.to_scalar()
+}
+
+/// Weights of generation and contrastive task.
+fn stream_weights(config: &LossConfig, stream: Stream) -> [f64; 2] {
+    let (g, c) = (&config.generation, &config.contrastive);
+    match stream {
+        Stream::Behaviour => [g.behaviour, c.behaviour],
+        Stream::Semantic => [g.semantic, c.semantic],
+    }
+}
+
+fn transfers(config: &LossConfig) -> bool {
+    config.transfer.reconstruction > 0.0 || config.transfer.recognition > 0.0
+}
+
+/// The sampled items of InfoNCE, the same for all shards of an update and for both streams.
+fn negatives(
+    items: &Items,
+    config: &LossConfig,
+    draw: Draw,
+) -> Result<Option<PerStream<Negatives>>> {
+    if config.contrastive.metric != Metric::InfoNce {
+        return Ok(None);
+    }
+    let n = items.tries.behaviour.n_items() as u32;
+    let mut rng = draw.shared();
+    let ids: Vec<u32> = (0..config.contrastive.negatives)
+        .map(|_| rng.random_range(0..n))
+        .collect();
+    let on_device = Tensor::from_slice(&ids, ids.len(), items.vectors.behaviour.device())?;
+    PerStream::try_from_fn(|stream| {
+        Ok(Negatives {
+            items: ids.clone(),
+            vectors: items.vectors[stream].index_select(&on_device, 0)?,
+        })
+    })
+    .map(Some)
+}

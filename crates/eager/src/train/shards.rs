@@ -1,0 +1,123 @@
+//! A batch is cut into a fixed number of shards, and each shard's graph is built and differentiated by one thread.
+//!
+//! The number of shards is part of the arithmetic (gradients are summed in shard order, batch statistics are those of
+//! a shard), so it is a constant; the number of workers is the machine's and changes nothing but the time. A worker
+//! is a rayon pool of one thread: inside it candle's kernels and those of `eager-ops` see one thread and do not wait
+//! for each other, which two workers on rayon's global pool do.
+
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// Shards of a training batch.
+pub const SHARDS: usize = 2;
+
+/// The workers that compute a batch's shards.
+#[derive(Debug)]
+pub struct Shards {
+    workers: Vec<ThreadPool>,
+}
+
+impl Shards {
+    /// As many workers as there are cores to run on, at most [`SHARDS`].
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new() -> Result<Self> {
+        Self::with_workers(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// `workers` of them, but at least one and at most [`SHARDS`]. The results are the same for any number.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn with_workers(workers: usize) -> Result<Self> {
+        let start = |worker: usize| {
+            ThreadPoolBuilder::new()
+                .num_threads(1)
+                .thread_name(move |_| format!("shard-{worker}"))
+                .build()
+                .context("cannot start a worker thread; is a limit on threads reached?")
+        };
+        let workers = (0..workers.clamp(1, SHARDS)).map(start);
+        Ok(Self {
+            workers: workers.collect::<Result<_>>()?,
+        })
+    }
+
+    /// `work(0)`, …, `work(SHARDS - 1)`, in this order, however they were spread over the workers.
+    ///
+    /// # Errors
+    /// The first shard's that failed; all of them have run by then.
+    pub fn run<T: Send>(&self, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+        let results: [Mutex<Option<Result<T>>>; SHARDS] = std::array::from_fn(|_| Mutex::new(None));
+        start_each(&self.workers, 0, &|worker| {
+            for shard in (worker..SHARDS).step_by(self.workers.len()) {
+                let result = work(shard);
+                if let Ok(mut slot) = results[shard].lock() {
+                    *slot = Some(result);
+                }
+            }
+        });
+        results
+            .into_iter()
+            .map(|slot| {
+                slot.into_inner()
+                    .ok()
+                    .flatten()
+                    .unwrap_or_else(|| Err(anyhow::anyhow!("a shard gave no result")))
+            })
+            .collect()
+    }
+}
+
+/// Runs `job(worker)` on every worker and waits for all. A panic in one goes on in the caller.
+fn start_each(workers: &[ThreadPool], worker: usize, job: &(dyn Fn(usize) + Sync)) {
+    if let Some((pool, rest)) = workers.split_first() {
+        pool.in_place_scope(|scope| {
+            scope.spawn(move |_| job(worker));
+            start_each(rest, worker + 1, job);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_shard_order_for_any_number_of_workers() {
+        for workers in 0..5 {
+            let shards = Shards::with_workers(workers).unwrap();
+            let got = shards
+                .run(|shard| {
+                    assert_eq!(rayon::current_num_threads(), 1);
+                    Ok(shard * 10)
+                })
+                .unwrap();
+            assert_eq!(got, (0..SHARDS).map(|s| s * 10).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn two_workers_run_at_the_same_time() {
+        let shards = Shards::with_workers(SHARDS).unwrap();
+        let meeting = std::sync::Barrier::new(SHARDS);
+        shards
+            .run(|_| {
+                meeting.wait();
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn the_first_error_wins() {
+        let shards = Shards::new().unwrap();
+        let error = shards
+            .run(|shard| -> Result<()> { anyhow::bail!("shard {shard} failed") })
+            .unwrap_err();
+        assert_eq!(error.to_string(), "shard 0 failed");
+    }
+}

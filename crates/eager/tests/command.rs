@@ -1,0 +1,114 @@
+//! The `eager` command from outside: what goes where, exit codes, what is left in the run's folder.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn eager(out: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_eager"))
+        .args(args)
+        .arg("--out")
+        .arg(out)
+        .env_remove("EAGER_DATA_DIR")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_stage_is_done_once_and_results_stand_alone_on_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = eager(folder.path(), &["data", "demo"]);
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    let stage = folder.path().join("demo/paper/data");
+    assert_eq!(text(&first.stdout).trim(), stage.display().to_string());
+    assert!(text(&first.stderr).contains("interactions       18,101      18,101"));
+    assert!(folder.path().join("demo/paper/config.toml").is_file());
+
+    let again = eager(
+        folder.path(),
+        &["pipeline", "demo", "--until", "data", "--json"],
+    );
+    assert!(text(&again.stderr).contains("data: up to date"));
+    let record: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(record["stage"], "data");
+    assert_eq!(
+        record["versions"]["candle"]
+            .as_str()
+            .unwrap()
+            .split('.')
+            .count(),
+        3
+    );
+
+    let saved = folder.path().join("demo/paper/config.toml");
+    let args = [
+        "data",
+        "demo",
+        "-q",
+        "--run",
+        "again",
+        "--config",
+        saved.to_str().unwrap(),
+    ];
+    let quiet = eager(folder.path(), &args);
+    assert_eq!(quiet.status.code(), Some(0), "{}", text(&quiet.stderr));
+    assert_eq!(text(&quiet.stderr), "");
+}
+
+#[test]
+fn wrong_usage_is_2_and_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, words) in [
+        (&["data", "amazon-beuty"][..], "amazon-beauty"),
+        (
+            &["data", "demo", "--set", "text.encodr=lsa"],
+            "did you mean `text.encoder`?",
+        ),
+        (
+            &["data", "demo", "--set", "prepare.user_core=0"],
+            "`user_core` is 0",
+        ),
+        (&["data", "demo", "--config", "none.toml"], "none.toml"),
+        (&["data", "demo", "--run", "../up"], "--run ../up"),
+        (&["data", "demo", "--until", "x"], "--until"),
+        (
+            &["pipeline", "demo", "--until", "x"],
+            "possible values: data, behaviour",
+        ),
+    ] {
+        let output = eager(folder.path(), args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.starts_with("error: ") && said.contains(words),
+            "{said}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn failure_is_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = folder.path().join("mine.toml");
+    let source = "[[source]]\nformat = \"benchmark\"\n";
+    let source = format!(
+        "name = \"mine\"\ntitle = \"Mine\"\n{source}sequences = {{ name = \"s.txt\" }}\nitems = {{ name = \"i.jsonl\" }}\n"
+    );
+    std::fs::write(&manifest, source).unwrap();
+    let output = eager(
+        &folder.path().join("out"),
+        &["data", manifest.to_str().unwrap()],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("error: "),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(text(&output.stderr).contains("s.txt"));
+}

@@ -1,0 +1,291 @@
+//! The whole model under the whole loss: gradients against finite differences in f64, the fused path against the plain
+//! one, and a gradient for every parameter.
+
+use std::collections::HashMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+use eager::train::objective::{Draw, Items, Objective};
+use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Variant, Vectors};
+use eager_data::Batch;
+use eager_losses::{LossConfig, Metric};
+use eager_model::{Catalogue, Eager, EagerConfig, Pass, PerStream, Stream, Weights};
+use eager_ops::{Dropout, Ops};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const ITEMS: usize = 30;
+
+fn draws(n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect()
+}
+
+/// Two trees of thirty items, of different depth, and random vectors.
+fn items(variant: Variant, dtype: DType) -> Items {
+    let dims = PerStream {
+        behaviour: 6,
+        semantic: 5,
+    };
+    let data = PerStream::from_fn(|s| draws(ITEMS * dims[s], s as u64));
+    let config = CodesConfig {
+        branching: 3,
+        variant,
+        ..CodesConfig::default()
+    };
+    Items {
+        tries: PerStream::from_fn(|s| {
+            let vectors = Vectors::new(&data[s], dims[s]).unwrap();
+            CodeTrie::new(&ItemCodes::build(vectors, &config, 1).unwrap()).unwrap()
+        }),
+        vectors: PerStream::from_fn(|s| {
+            Tensor::from_slice(&data[s], (ITEMS, dims[s]), &Device::Cpu)
+                .unwrap()
+                .to_dtype(dtype)
+                .unwrap()
+        }),
+    }
+}
+
+fn small(config: EagerConfig) -> EagerConfig {
+    EagerConfig {
+        d_model: 8,
+        heads: 2,
+        feed_forward: 12,
+        decoder_layers: 2,
+        window: 6,
+        init: 0.3, // so that no gradient is lost in rounding
+        ..config
+    }
+}
+
+fn model(config: &EagerConfig, items: &Items, weights: Weights) -> Eager {
+    let catalogue = Catalogue {
+        tries: PerStream::from_fn(|s| &items.tries[s]),
+        dims: PerStream::from_fn(|s| items.vectors[s].dim(1).unwrap()),
+    };
+    Eager::new(config, &catalogue, weights).unwrap()
+}
+
+fn batch() -> Batch {
+    let histories: [&[u32]; 4] = [&[3], &[4, 5, 29, 0, 0], &[7, 7], &[1, 12, 20]];
+    let mut batch = Batch {
+        offsets: vec![0],
+        ..Batch::default()
+    };
+    for (user, (history, target)) in histories.into_iter().zip([9, 0, 17, 28]).enumerate() {
+        batch.users.push(user as u32);
+        batch.items.extend(history);
+        batch.offsets.push(batch.items.len() as u32);
+        batch.targets.push(target);
+    }
+    batch
+}
+
+fn loss(model: &Eager, items: &Items, config: &LossConfig, ops: Ops) -> Tensor {
+    let dropout = Dropout::new(0.1, 5, 3);
+    let objective = Objective {
+        model,
+        items,
+        config,
+        pass: Pass {
+            ops,
+            dropout: &dropout,
+        },
+        draw: Draw {
+            seed: 7,
+            update: 3,
+            shard: 1,
+        },
+    };
+    objective.loss(&batch()).unwrap().0
+}
+
+fn flat(t: &Tensor) -> Vec<f64> {
+    let t = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+    t.to_vec1().unwrap()
+}
+
+fn gradients(model: &Eager, grads: &GradStore) -> HashMap<String, Vec<f64>> {
+    let named = model.parameters().named().into_iter();
+    named
+        .map(|(name, var)| {
+            let Some(grad) = grads.get(&var) else {
+                panic!("{name} has no gradient")
+            };
+            (name, flat(grad))
+        })
+        .collect()
+}
+
+/// Every configuration that changes the arithmetic.
+fn cases() -> Vec<(&'static str, EagerConfig, LossConfig, Variant)> {
+    let metric = |metric| {
+        let mut config = LossConfig::default();
+        config.contrastive.metric = metric;
+        config
+    };
+    let official_losses = LossConfig::official();
+    vec![
+        (
+            "paper",
+            small(EagerConfig::default()),
+            LossConfig::default(),
+            Variant::Plain,
+        ),
+        (
+            "official",
+            small(EagerConfig::official()),
+            official_losses,
+            Variant::Balanced,
+        ),
+        (
+            "cosine",
+            small(EagerConfig::default()),
+            metric(Metric::Cosine),
+            Variant::Plain,
+        ),
+        (
+            "l2",
+            small(EagerConfig::default()),
+            metric(Metric::L2),
+            Variant::Balanced,
+        ),
+    ]
+}
+
+#[test]
+fn every_parameter_s_gradient_is_that_of_finite_differences() {
+    for (name, config, losses, variant) in cases() {
+        let items = items(variant, DType::F64);
+        let drawn = model(&config, &items, Weights::random(1, &Device::Cpu));
+        let saved: HashMap<String, Tensor> = drawn
+            .parameters()
+            .tensors()
+            .into_iter()
+            .map(|(n, t)| (n, t.to_dtype(DType::F64).unwrap()))
+            .collect();
+        let model = model(&config, &items, Weights::saved(saved, &Device::Cpu));
+        let value = |model: &Eager| flat(&loss(model, &items, &losses, Ops::Plain))[0];
+        let grads = loss(&model, &items, &losses, Ops::Plain)
+            .backward()
+            .unwrap();
+        let grads = gradients(&model, &grads);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for (parameter, var) in model.parameters().named() {
+            let grad = &grads[&parameter];
+            let largest = (0..grad.len())
+                .max_by(|&a, &b| grad[a].abs().total_cmp(&grad[b].abs()))
+                .unwrap();
+            // A row of a table that the batch does not use has no gradient; the largest element must have one.
+            // Keys' biases move every score of a softmax alike, so their true gradient is 0.
+            assert!(
+                grad[largest].abs() > 1e-9 || parameter.ends_with("bias"),
+                "{name}: {parameter} has a gradient of 0"
+            );
+            let before = flat(&var);
+            let set = |i: usize, x: f64| {
+                let mut data = before.clone();
+                data[i] = x;
+                var.set(&Tensor::from_vec(data, var.shape(), &Device::Cpu).unwrap())
+                    .unwrap();
+            };
+            for i in [largest, rng.random_range(0..grad.len())] {
+                let h = 1e-5;
+                set(i, before[i] + h);
+                let above = value(&model);
+                set(i, before[i] - h);
+                let below = value(&model);
+                set(i, before[i]);
+                // What is detached is a constant for the gradient, but not for the difference.
+                if detached(&config, &losses, &parameter) {
+                    continue;
+                }
+                let want = (above - below) / (2.0 * h);
+                assert!(
+                    (grad[i] - want).abs() <= 1e-5 * want.abs().max(0.1),
+                    "{name}: {parameter}[{i}]: {} against {want}",
+                    grad[i]
+                );
+            }
+        }
+    }
+}
+
+/// Whether a part of the loss reaches `parameter` through a tensor that the configuration detaches.
+fn detached(config: &EagerConfig, losses: &LossConfig, parameter: &str) -> bool {
+    let semantic = !parameter.starts_with("transfer")
+        && !(parameter.starts_with("behaviour") && parameter != "behaviour.tokens");
+    (config.detach_guide && semantic)
+        || (losses.transfer.detach_tokens && parameter == "behaviour.tokens")
+}
+
+#[test]
+fn the_fused_path_agrees_with_the_plain_one() {
+    for (name, config, losses, variant) in cases() {
+        let items = items(variant, DType::F32);
+        let model = model(&config, &items, Weights::random(1, &Device::Cpu));
+        let [fused, plain] = [Ops::Fused, Ops::Plain].map(|ops| {
+            let loss = loss(&model, &items, &losses, ops);
+            let grads = gradients(&model, &loss.backward().unwrap());
+            (flat(&loss)[0], grads)
+        });
+        assert!((fused.0 - plain.0).abs() < 1e-5 * plain.0.abs(), "{name}");
+        for (parameter, want) in &plain.1 {
+            let scale = want.iter().fold(1e-3, |a: f64, x| a.max(x.abs()));
+            for (found, want) in fused.1[parameter].iter().zip(want) {
+                assert!(
+                    (found - want).abs() < 2e-5 * scale.max(1.0) + 1e-4 * want.abs(),
+                    "{name}: {parameter}: {found} against {want}"
+                );
+            }
+        }
+    }
+}
+
+/// A weight of 0 leaves its part out; the others do not change.
+#[test]
+fn parts_of_weight_0_are_left_out() {
+    let items = items(Variant::Plain, DType::F32);
+    let model = model(
+        &small(EagerConfig::default()),
+        &items,
+        Weights::random(1, &Device::Cpu),
+    );
+    let off = Dropout::off();
+    let parts = |config: &LossConfig| {
+        let objective = Objective {
+            model: &model,
+            items: &items,
+            config,
+            pass: Pass {
+                ops: Ops::Fused,
+                dropout: &off,
+            },
+            draw: Draw {
+                seed: 1,
+                update: 0,
+                shard: 0,
+            },
+        };
+        objective.loss(&batch()).unwrap()
+    };
+    let (_, whole) = parts(&LossConfig::default());
+    let mut config = LossConfig::default();
+    config.transfer.reconstruction = 0.0;
+    config.transfer.recognition = 0.0;
+    config.contrastive.behaviour = 0.0;
+    config.generation.semantic = 2.0;
+    let (_, some) = parts(&config);
+    assert_eq!((some.reconstruction, some.recognition), (0.0, 0.0));
+    assert_eq!(some.contrastive[Stream::Behaviour], 0.0);
+    assert_eq!(some.generation, whole.generation, "parts are unweighted");
+    let want =
+        whole.generation.behaviour + 2.0 * whole.generation.semantic + whole.contrastive.semantic;
+    assert!((some.total - want).abs() < 1e-5);
+    assert!(whole.reconstruction > 0.0 && whole.recognition > 0.0);
+    // No stream at all is refused.
+    config.generation.behaviour = 0.0;
+    config.generation.semantic = 0.0;
+    assert!(config.validate().is_err());
+}

@@ -1,0 +1,50 @@
+//! The workspace's own automation: `cargo xtask pipeline …` is `eager pipeline …` built in release mode, `cargo xtask test`
+//! is everything that must hold before a change is merged. Nothing here computes; it calls `eager` and cargo.
+
+mod checks;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use eager::cli::{Pipeline, Verbosity, exit_code};
+
+/// As in the `eager` command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Automation for the EAGER workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// From a dataset to the paper's table: the same as `eager pipeline`
+    ///
+    /// On a GPU: cargo run --release -p xtask --features cuda -- pipeline <DATASET> --device cuda
+    Pipeline(Pipeline),
+    /// Formatting, lints, all tests and the documentation, in release mode
+    ///
+    /// Release mode because the code tested is then the code shipped, the numeric tests are slow without optimisation, and
+    /// one build serves this and the pipeline. Tests that need the benchmark data take them from EAGER_DATA_DIR, those that
+    /// need a model from EAGER_SHARED_DIR, or both from ../shared; what is not there is skipped, and said.
+    Test,
+}
+
+fn main() -> ExitCode {
+    exit_code(run(&Cli::parse()))
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    cli.verbosity.init();
+    match &cli.command {
+        Command::Pipeline(pipeline) => eager::pipeline::run(&pipeline.run, pipeline.until),
+        Command::Test => checks::run(),
+    }
+}
