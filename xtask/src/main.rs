@@ -44,7 +44,10 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     cli.verbosity.init();
     match &cli.command {
-        Command::Pipeline(pipeline) => eager::pipeline::run(&pipeline.run, pipeline.until),
+        Command::Pipeline(pipeline) => {
+            eager::cli::one_thread_an_operation();
+            eager::pipeline::run(&pipeline.run, pipeline.until)
+        }
         Command::Test => checks::run(),
     }
 }

@@ -33,6 +33,10 @@ pub struct Manifest {
     /// Item text.
     #[serde(default)]
     pub text: TextTemplate,
+    /// Settings of a run that this dataset wants changed, such as a smaller model for a smaller catalogue, in the form of
+    /// the run's own config; this crate does not look into it.
+    #[serde(default)]
+    pub settings: toml::Table,
     /// Figures that the prepared data must have. Absent: not checked.
     #[serde(default)]
     pub expected: Option<Expected>,

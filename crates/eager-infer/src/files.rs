@@ -143,8 +143,12 @@ impl Recommender {
             tries: PerStream::from_fn(|stream| &tries[stream]),
             dims,
         };
-        let model = Eager::new(&config, &catalogue, Weights::saved(tensors, device))
-            .map_err(|e| fault(&path, e))?;
+        let model = Eager::new(
+            &config,
+            &catalogue,
+            Weights::saved(tensors, device).frozen(),
+        )
+        .map_err(|e| fault(&path, e))?;
         Self::new(model, codes, Ops::default())
     }
 }

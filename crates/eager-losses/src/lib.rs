@@ -7,7 +7,8 @@ mod generation;
 mod transfer;
 
 pub use config::{
-    ContrastiveConfig, GenerationConfig, Levels, LossConfig, LossConfigError, Masking, Metric, TransferConfig,
+    ContrastiveConfig, GenerationConfig, Levels, LossConfig, LossConfigError, Masking, Metric,
+    TransferConfig,
 };
 pub use contrastive::{Negatives, contrastive, cosine, info_nce, l1, l2, smooth_l1};
 pub use corruption::{masked, replaced};

@@ -28,6 +28,7 @@ pub struct Weights {
     vars: BTreeMap<String, Var>,
     device: Device,
     source: Source,
+    frozen: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +44,7 @@ impl Weights {
             vars: BTreeMap::new(),
             device: device.clone(),
             source: Source::Seed(seed),
+            frozen: false,
         }
     }
 
@@ -52,6 +54,16 @@ impl Weights {
             vars: BTreeMap::new(),
             device: device.clone(),
             source: Source::Saved(saved),
+            frozen: false,
+        }
+    }
+
+    /// The same for a model that is not trained: its passes record no graph, and free what they computed at once.
+    #[must_use]
+    pub fn frozen(self) -> Self {
+        Self {
+            frozen: true,
+            ..self
         }
     }
 
@@ -78,7 +90,11 @@ impl Weights {
             },
         };
         let var = Var::from_tensor(&value)?;
-        let tensor = var.as_tensor().clone();
+        let tensor = if self.frozen {
+            var.as_detached_tensor()
+        } else {
+            var.as_tensor().clone()
+        };
         self.vars.insert(name.to_owned(), var);
         Ok(tensor)
     }

@@ -21,12 +21,8 @@ pub(crate) struct PairLinearOp(pub(crate) Pairs);
 /// A sequence cut by candidates into pieces of at most about [`PAIRS`] pairs.
 fn pieces(block: Block) -> impl Iterator<Item = Block> {
     let n = block.positions.len();
-    let step = if n == 0 {
-        block.candidates.len()
-    } else {
-        PAIRS / n
-    }
-    .max(1);
+    let step = PAIRS.checked_div(n).unwrap_or(block.candidates.len());
+    let step = step.max(1);
     let Block {
         candidates,
         positions,

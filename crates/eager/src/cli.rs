@@ -292,3 +292,23 @@ mod tests {
         assert_eq!(exit_code(Ok(())), ExitCode::SUCCESS);
     }
 }
+
+/// Starts this program anew with `CANDLE_NUM_THREADS=1`, unless the variable is set.
+///
+/// candle's elementwise operations on large tensors share one spinning pool among all threads of a process, so that two
+/// workers wait for each other (measured: a seventh of a search's time). Its size is read from the environment once, and
+/// safe code cannot set a variable of its own process. The process id stays.
+pub fn one_thread_an_operation() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    #[cfg(unix)]
+    if std::env::var_os(THREADS).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        use std::os::unix::process::CommandExt;
+        let error = std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(THREADS, "1")
+            .exec();
+        eprintln!("note: cannot set {THREADS}=1 ({error}); computing goes on, slower");
+    }
+}

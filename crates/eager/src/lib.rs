@@ -11,3 +11,8 @@ pub mod seed;
 pub mod stages;
 pub mod table;
 pub mod train;
+
+/// The example of the workspace's README, compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

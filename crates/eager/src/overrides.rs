@@ -1,4 +1,5 @@
-//! A config from three places: a base in the program, a TOML file over it, `--set a.b.c=value` over both.
+//! A config from four places: a base in the program, the dataset's settings over it, a TOML file over both,
+//! `--set a.b.c=value` over all.
 //!
 //! A key that nothing knows is an error that names where it came from, its whole path and the keys that there are; so the
 //! config types deny unknown fields, and this module finds which of the keys was to blame.
@@ -10,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-/// `base` with the keys of `file` and then of `sets` (each `a.b.c=value`) in place of its own.
+/// `base` with the keys of `dataset` (a manifest's settings), then of `file`, then of `sets` (each `a.b.c=value`) in place
+/// of its own.
 ///
 /// Tables are merged key by key; anything else, arrays too, replaces what was there. The value of a set is read as TOML
 /// (`0.5`, `true`, `[1, 2]`, `"text"`), and as plain text where it is no TOML, so that `--set text.encoder=lsa` needs no
@@ -20,10 +22,12 @@ use toml::{Table, Value};
 /// When the file cannot be read or is no TOML, a set is not `key=value`, or a key or value is none that `T` knows.
 pub fn resolve<T: Serialize + DeserializeOwned>(
     base: &T,
+    dataset: &Table,
     file: Option<&Path>,
     sets: &[String],
 ) -> Result<T> {
-    let mut table = Table::try_from(base).context("the base config cannot be written as TOML")?;
+    let table = Table::try_from(base).context("the base config cannot be written as TOML")?;
+    let mut table = checked::<T>(table, dataset.clone(), "[settings] of the manifest")?;
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("{}: cannot read the config", path.display()))?;
@@ -180,7 +184,7 @@ mod tests {
 
     fn set(sets: &[&str]) -> Result<Config> {
         let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
-        resolve(&Config::default(), None, &sets)
+        resolve(&Config::default(), &Table::new(), None, &sets)
     }
 
     fn fault(sets: &[&str]) -> String {
@@ -201,12 +205,12 @@ mod tests {
             ..Config::default()
         };
         let sets = ["seed=4".to_owned(), "text.depth=2".to_owned()];
-        let config = resolve(&base, Some(&file), &sets).unwrap();
+        let config = resolve(&base, &Table::new(), Some(&file), &sets).unwrap();
         assert_eq!(config.seed, 4);
         assert_eq!(config.text.encoder, "st5");
         assert_eq!((config.text.rate, config.text.depth), (0.5, Some(2)));
         assert_eq!(config.text.widths, [1, 2]);
-        assert_eq!(resolve(&config, None, &[]).unwrap(), config);
+        assert_eq!(resolve(&config, &Table::new(), None, &[]).unwrap(), config);
     }
 
     #[test]
@@ -250,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("my.toml");
         std::fs::write(&file, "seed = 3\n[text]\nrate = 0.5\ndept = 3\n").unwrap();
-        let error = resolve(&Config::default(), Some(&file), &[]).unwrap_err();
+        let error = resolve(&Config::default(), &Table::new(), Some(&file), &[]).unwrap_err();
         let error = error.to_string();
         assert!(
             error.contains("my.toml: `text.dept`: unknown field `dept`"),

@@ -73,7 +73,7 @@ fn prepare(args: &RunArgs) -> Result<(Context, PathBuf)> {
             (Config::paper(&manifest), Some(path), stem.into_owned())
         }
     };
-    let mut config = overrides::resolve(&base, file, &args.sets)?;
+    let mut config = overrides::resolve(&base, &manifest.settings, file, &args.sets)?;
     if let Some(seed) = args.seed {
         config.seed = seed;
     }

@@ -214,8 +214,8 @@ fn every_parameter_s_gradient_is_that_of_finite_differences() {
 
 /// Whether a part of the loss reaches `parameter` through a tensor that the configuration detaches.
 fn detached(config: &EagerConfig, losses: &LossConfig, parameter: &str) -> bool {
-    let semantic = !parameter.starts_with("transfer")
-        && !(parameter.starts_with("behaviour") && parameter != "behaviour.tokens");
+    let behaviour_layers = parameter.starts_with("behaviour") && parameter != "behaviour.tokens";
+    let semantic = !(behaviour_layers || parameter.starts_with("transfer"));
     (config.detach_guide && semantic)
         || (losses.transfer.detach_tokens && parameter == "behaviour.tokens")
 }

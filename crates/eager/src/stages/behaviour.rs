@@ -24,12 +24,7 @@ struct Settings<'a> {
 ///
 /// # Errors
 /// When a setting is out of range, training fails, or a file cannot be read or written.
-pub fn run(
-    run: &Run,
-    ctx: &Context,
-    data: &StageRecord,
-    dataset: &Dataset,
-) -> Result<StageRecord> {
+pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Result<StageRecord> {
     let settings = Settings {
         behaviour: &ctx.config.behaviour,
         ops: ctx.config.ops,

@@ -60,63 +60,76 @@ pub fn run(
     let seed = seed::derive(ctx.seed, "eval");
     let upstream = [data, model];
     let encoder = [("text encoder", text_encoder.to_owned())];
-    let (record, _) = run.stage(Stage::Eval, &settings, seed, &upstream, &encoder, |folder| {
-        let eval = &config.eval;
-        let split = Split::new(dataset)?;
-        let recommender =
-            Recommender::load(&run.folder(Stage::Model), &ctx.device)?.with_ops(config.ops);
-        let users = Users::of(&split);
-        let histories = users.histories();
-        let mut progress = Progress::new("ranking", split.n_users() as u64, 0);
-        let ranks = evaluate(
-            &recommender,
-            &histories,
-            &users.targets,
-            &eval.infer,
-            &mut |done| progress.set(done as u64),
-        )?;
-        progress.finish();
-        let popularity = popularity_ranks(
-            &split.train_counts(),
-            &histories,
-            &users.targets,
-            eval.infer.mask_history,
-        )?;
-        write_ranks(&folder.join("ranks.csv"), dataset, &users, &ranks, &popularity)?;
-        if eval.exact_users > 0 {
-            let beams = compare(&recommender, &histories, eval, seed)?;
-            tracing::info!(
-                "{} beams find the top 10 of the whole catalogue for {:.1} % of {} users",
-                beams.beams,
-                100.0 * beams.same_top_10,
-                beams.users
-            );
-            write_json(&folder.join("beams.json"), &beams)?;
-        }
-        let figures = |ranks: &[Rank]| Metrics::new(ranks, &CUTOFFS);
-        let report = Report {
-            dataset: dataset.name.clone(),
-            users: split.n_users(),
-            text_encoder: text_encoder.to_owned(),
-            protocol: protocol(ctx),
-            metrics: figures(&ranks.merged)?,
-            interval_level: eval.bootstrap.level,
-            intervals: Some(Metrics::bootstrap(
-                &ranks.merged,
-                &CUTOFFS,
-                &eval.bootstrap,
-                seed,
-            )?),
-            streams: BTreeMap::from([
-                ("behaviour".to_owned(), figures(&ranks.behaviour)?),
-                ("semantic".to_owned(), figures(&ranks.semantic)?),
-                ("merged".to_owned(), figures(&ranks.merged)?),
-            ]),
-            baselines: BTreeMap::from([("popularity".to_owned(), figures(&popularity)?)]),
-            paper: ctx.manifest.paper.clone(),
-        };
-        write_json(&folder.join("metrics.json"), &report)
-    })?;
+    let (record, _) = run.stage(
+        Stage::Eval,
+        &settings,
+        seed,
+        &upstream,
+        &encoder,
+        |folder| {
+            let eval = &config.eval;
+            let split = Split::new(dataset)?;
+            let recommender =
+                Recommender::load(&run.folder(Stage::Model), &ctx.device)?.with_ops(config.ops);
+            let users = Users::of(&split);
+            let histories = users.histories();
+            let mut progress = Progress::new("ranking", split.n_users() as u64, 0);
+            let ranks = evaluate(
+                &recommender,
+                &histories,
+                &users.targets,
+                &eval.infer,
+                &mut |done| progress.set(done as u64),
+            )?;
+            progress.finish();
+            let popularity = popularity_ranks(
+                &split.train_counts(),
+                &histories,
+                &users.targets,
+                eval.infer.mask_history,
+            )?;
+            write_ranks(
+                &folder.join("ranks.csv"),
+                dataset,
+                &users,
+                &ranks,
+                &popularity,
+            )?;
+            if eval.exact_users > 0 {
+                let beams = compare(&recommender, &histories, eval, seed)?;
+                tracing::info!(
+                    "{} beams find the top 10 of the whole catalogue for {:.1} % of {} users",
+                    beams.beams,
+                    100.0 * beams.same_top_10,
+                    beams.users
+                );
+                write_json(&folder.join("beams.json"), &beams)?;
+            }
+            let figures = |ranks: &[Rank]| Metrics::new(ranks, &CUTOFFS);
+            let report = Report {
+                dataset: dataset.name.clone(),
+                users: split.n_users(),
+                text_encoder: text_encoder.to_owned(),
+                protocol: protocol(ctx),
+                metrics: figures(&ranks.merged)?,
+                interval_level: eval.bootstrap.level,
+                intervals: Some(Metrics::bootstrap(
+                    &ranks.merged,
+                    &CUTOFFS,
+                    &eval.bootstrap,
+                    seed,
+                )?),
+                streams: BTreeMap::from([
+                    ("behaviour".to_owned(), figures(&ranks.behaviour)?),
+                    ("semantic".to_owned(), figures(&ranks.semantic)?),
+                    ("merged".to_owned(), figures(&ranks.merged)?),
+                ]),
+                baselines: BTreeMap::from([("popularity".to_owned(), figures(&popularity)?)]),
+                paper: ctx.manifest.paper.clone(),
+            };
+            write_json(&folder.join("metrics.json"), &report)
+        },
+    )?;
     Ok(record)
 }
 
@@ -157,7 +170,10 @@ fn protocol(ctx: &Context) -> Map<String, serde_json::Value> {
         ("exact", json!(infer.exact)),
         ("seed", json!(ctx.seed)),
     ];
-    entries.map(|(k, v)| (k.to_owned(), v)).into_iter().collect()
+    entries
+        .map(|(k, v)| (k.to_owned(), v))
+        .into_iter()
+        .collect()
 }
 
 /// A line a user: raw id, raw id of the target, and its rank in each list, empty where it is in none.

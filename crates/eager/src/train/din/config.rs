@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::train::schedule::WarmupExponential;
 
-/// How DIN is trained. `Default` is the official code's (`DIN_trainer.py`, `train_din.py`) where a field names it.
+/// How DIN is trained. `Default` is the official code's (`DIN_trainer.py`, `train_din.py`) where a field names it, but
+/// for a shorter warm-up, so that training takes minutes; [`DinTraining::official`] has theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DinTraining {
@@ -65,9 +66,9 @@ impl Default for DinTraining {
             weight_decay: 0.0,
             clip_norm: 0.0,
             momentum: 0.1,
-            max_epochs: 30,
-            patience: 4,
-            valid_users: 1_000,
+            max_epochs: 10,
+            patience: 2,
+            valid_users: 500,
             log_every: 100,
             checkpoint_seconds: 60,
         }
@@ -75,6 +76,21 @@ impl Default for DinTraining {
 }
 
 impl DinTraining {
+    /// The official code's warm-up of 5,000 updates, and as many epochs as its decay then needs.
+    #[must_use]
+    pub fn official() -> Self {
+        Self {
+            schedule: WarmupExponential {
+                warmup: 5_000,
+                half_life: 5_000.0,
+                ..WarmupExponential::default()
+            },
+            max_epochs: 30,
+            patience: 4,
+            ..Self::default()
+        }
+    }
+
     /// Checks the fields.
     ///
     /// # Errors

@@ -1,0 +1,140 @@
+//! The whole pipeline by the command, on `demo` with a tiny model: from nothing to the table, and killed on the way.
+
+#![cfg(unix)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn eager(out: &Path, extra: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eager"));
+    command.args(["pipeline", "demo", "--text-encoder", "lsa", "--out"]);
+    command.arg(out).env_remove("EAGER_DATA_DIR");
+    let sets = [
+        "behaviour.training.max_epochs=1",
+        "behaviour.training.valid_users=50",
+        "behaviour.training.batch_size=512",
+        "codes.behaviour.branching=32",
+        "model.d_model=16",
+        "model.heads=2",
+        "model.feed_forward=32",
+        "model.decoder_layers=1",
+        "training.batch_size=256",
+        "training.max_epochs=3",
+        "training.valid_users=100",
+        "training.checkpoint_seconds=0",
+        "eval.infer.beams=20",
+        "eval.bootstrap.resamples=50",
+        "eval.exact_users=50",
+    ];
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    command.args(extra);
+    command
+}
+
+fn run(out: &Path, extra: &[&str]) -> (String, String) {
+    let output = eager(out, extra).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn killed_in_training_it_goes_on_to_the_same_bytes_and_the_same_table() {
+    let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (table, _) = run(whole.path(), &[]);
+    for row in [
+        "recall@10",
+        "ndcg@20",
+        "mrr",
+        "text encoder lsa",
+        "popularity",
+    ] {
+        assert!(table.contains(row), "{table}");
+    }
+
+    let mut child = eager(cut.path(), &[])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let checkpoint = cut
+        .path()
+        .join("demo/paper/model/checkpoints/last.safetensors");
+    let start = Instant::now();
+    while !checkpoint.exists() {
+        assert!(start.elapsed() < Duration::from_secs(300), "no checkpoint");
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    let model = |root: &Path| root.join("demo/paper/model/model.safetensors");
+    assert!(!model(cut.path()).exists(), "it was killed before the end");
+
+    let (resumed, log) = run(cut.path(), &[]);
+    assert!(
+        log.contains("behaviour: up to date") && log.contains("going on from"),
+        "{log}"
+    );
+    assert_eq!(resumed, table);
+    for file in [
+        "model/model.safetensors",
+        "model/metrics.jsonl",
+        "eval/metrics.json",
+        "eval/ranks.csv",
+    ] {
+        let read = |root: &Path| std::fs::read(root.join("demo/paper").join(file)).unwrap();
+        assert!(read(whole.path()) == read(cut.path()), "{file} differs");
+    }
+
+    // Another ranking rule: only the test is made again.
+    let (json, log) = run(cut.path(), &["--set", "eval.infer.ranking=sum", "--json"]);
+    assert!(
+        log.contains("model: up to date") && !log.contains("eval: up to date"),
+        "{log}"
+    );
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["users"], 1994);
+    assert_eq!(report["protocol"]["ranking"], "sum");
+    for stream in ["behaviour", "semantic", "merged"] {
+        assert!(report["streams"][stream]["recall@10"].is_number());
+    }
+    assert_eq!(report["streams"]["merged"]["ndcg@20"], report["ndcg@20"]);
+}
+
+/// Where the default encoder cannot be had, the ways on are named and nothing takes its place.
+#[test]
+fn no_encoder_is_taken_silently() {
+    let out = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_eager"))
+        .args([
+            "text",
+            "demo",
+            "--set",
+            "behaviour.training.max_epochs=1",
+            "--out",
+        ])
+        .arg(out.path())
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", out.path().join("hub"))
+        .env("EAGER_CACHE_DIR", out.path().join("cache"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    for way in [
+        "sentence-t5-base",
+        "--text-encoder minilm",
+        "--text-encoder lsa",
+    ] {
+        assert!(error.contains(way), "{error}");
+    }
+    assert!(
+        !out.path()
+            .join("demo/paper/text/vectors.safetensors")
+            .exists()
+    );
+}

@@ -1,0 +1,235 @@
+//! The generator's training loop: the same run is the same bytes, however many workers, stopped and gone on with or not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use eager::train::generator::{
+    Event, Outcome, Setting, TrainingConfig, Validation, train_generator,
+};
+use eager::train::objective::Items;
+use eager::train::shards::Shards;
+use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Vectors};
+use eager_data::{Clock, Dataset, Interactions, Item, ItemId, PrepareConfig, Split, Windows};
+use eager_losses::{LossConfig, Metric};
+use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
+use eager_ops::Ops;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const ITEMS: u32 = 40;
+
+/// Users who walk along a ring of items, a step of one or two at a time.
+fn split() -> Split {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let histories: Vec<Vec<ItemId>> = (0..60)
+        .map(|_| {
+            let mut at = rng.random_range(0..ITEMS);
+            let length = rng.random_range(5..12);
+            let walk = (0..length).map(|_| {
+                at = (at + rng.random_range(1..=2)) % ITEMS;
+                ItemId(at)
+            });
+            walk.collect()
+        })
+        .collect();
+    let interactions =
+        Interactions::new(histories.iter().map(Vec::as_slice), ITEMS as usize).unwrap();
+    Split::new(&Dataset {
+        name: "ring".into(),
+        times: (0..interactions.len()).map(|i| i as f64).collect(),
+        interactions,
+        clock: Clock::Absolute,
+        items: (0..ITEMS).map(|i| Item::new(format!("i{i}"))).collect(),
+        users: (0..60).map(|u| format!("u{u}")).collect(),
+        prepare: PrepareConfig::default(),
+        format: "test".into(),
+        files: vec![],
+    })
+    .unwrap()
+}
+
+/// Vectors that lie on the ring, and codes of them.
+fn items() -> Items {
+    let vectors = PerStream::from_fn(|stream| {
+        let width = if stream == Stream::Behaviour { 4 } else { 6 };
+        let component = |item: u32, c: usize| {
+            let angle = f64::from(item) / f64::from(ITEMS) * std::f64::consts::TAU;
+            ((c as f64 + 1.0) * angle + stream as u8 as f64).sin() as f32
+        };
+        let data: Vec<f32> = (0..ITEMS)
+            .flat_map(|i| (0..width).map(move |c| component(i, c)))
+            .collect();
+        (data, width)
+    });
+    let config = CodesConfig {
+        branching: 8,
+        ..CodesConfig::default()
+    };
+    Items {
+        tries: PerStream::from_fn(|s| {
+            let (data, width) = &vectors[s];
+            let checked = Vectors::new(data, *width).unwrap();
+            CodeTrie::new(&ItemCodes::build(checked, &config, 1).unwrap()).unwrap()
+        }),
+        vectors: PerStream::from_fn(|s| {
+            let (data, width) = &vectors[s];
+            Tensor::from_slice(data, (ITEMS as usize, *width), &Device::Cpu).unwrap()
+        }),
+    }
+}
+
+/// Trains in `folder`, at most to `stop` updates; the weights that are left, the losses that were logged, the outcome.
+struct Trained {
+    weights: BTreeMap<String, Vec<f32>>,
+    losses: Vec<(u64, f64)>,
+    outcome: Option<Outcome>,
+}
+
+fn train(folder: &Path, workers: usize, ops: Ops, stop: Option<u64>) -> Trained {
+    let (split, items) = (split(), items());
+    let windows = Windows::new(&split, 8);
+    let config = EagerConfig {
+        d_model: 16,
+        heads: 2,
+        feed_forward: 32,
+        decoder_layers: 1,
+        window: 8,
+        ..EagerConfig::default()
+    };
+    let training = TrainingConfig {
+        batch_size: 50,
+        max_epochs: 6,
+        log_every: 3,
+        checkpoint_seconds: 0, // after every update
+        ..TrainingConfig::default()
+    };
+    let mut losses = LossConfig::default();
+    losses.contrastive.metric = Metric::InfoNce; // draws too
+    losses.contrastive.negatives = 16;
+    let catalogue = Catalogue {
+        tries: PerStream::from_fn(|s| &items.tries[s]),
+        dims: PerStream::from_fn(|s| items.vectors[s].dim(1).unwrap()),
+    };
+    let model = Eager::new(&config, &catalogue, Weights::random(5, &Device::Cpu)).unwrap();
+    let shards = Shards::with_workers(workers).unwrap();
+    let setting = Setting {
+        windows: &windows,
+        items: &items,
+        training: &training,
+        losses: &losses,
+        ops,
+        seed: 5,
+        device: &Device::Cpu,
+        shards: &shards,
+    };
+    // A validation that any change of the weights changes.
+    let mut validate = |model: &Eager| {
+        let sum: f32 = model
+            .tokens(Stream::Semantic)
+            .sqr()?
+            .sum_all()?
+            .to_scalar()?;
+        Ok(Validation {
+            recall_10: 0.5,
+            ndcg_10: f64::from(sum),
+        })
+    };
+    let mut seen = vec![];
+    let outcome = train_generator(&model, &setting, folder, &mut validate, &mut |event| {
+        if let Event::Updates { update, parts, .. } = event {
+            seen.push((update, parts.total));
+            anyhow::ensure!(stop.is_none_or(|stop| update < stop), "pulled the plug");
+        }
+        Ok(())
+    });
+    let weights = model.parameters().tensors().into_iter();
+    Trained {
+        weights: weights
+            .map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1().unwrap()))
+            .collect(),
+        losses: seen,
+        outcome: outcome.ok(),
+    }
+}
+
+#[test]
+fn a_run_is_the_same_bytes_on_any_number_of_workers_and_when_resumed() {
+    let folder = || tempfile::tempdir().unwrap();
+    let whole = train(folder().path(), 2, Ops::Fused, None);
+    let outcome = whole.outcome.clone().unwrap();
+    assert!(!outcome.stopped_early && outcome.epochs == 6);
+    let (first, last) = (whole.losses[0].1, whole.losses.last().unwrap().1);
+    assert!(last < 0.9 * first, "the loss fell from {first} to {last}");
+
+    let one = train(folder().path(), 1, Ops::Fused, None);
+    assert_eq!(one.weights, whole.weights);
+    assert_eq!(one.losses, whole.losses);
+
+    // Stopped twice, in the middle of epochs and at the boundary of one, each time after a checkpoint.
+    let cut = folder();
+    for stop in [9, 21] {
+        assert!(
+            train(cut.path(), 2, Ops::Fused, Some(stop))
+                .outcome
+                .is_none()
+        );
+    }
+    let resumed = train(cut.path(), 2, Ops::Fused, None);
+    assert_eq!(resumed.outcome, whole.outcome);
+    assert_eq!(resumed.weights, whole.weights);
+    let tail = whole.losses.len() - resumed.losses.len();
+    assert!(tail > 5);
+    assert_eq!(
+        resumed.losses,
+        whole.losses[tail..],
+        "the log goes on as it would have"
+    );
+
+    // And training that has ended is not begun again.
+    let again = train(cut.path(), 2, Ops::Fused, None);
+    assert!(again.losses.is_empty());
+    assert_eq!(again.weights, whole.weights);
+}
+
+#[test]
+fn fused_and_plain_operations_train_alike() {
+    let folder = || tempfile::tempdir().unwrap();
+    let fused = train(folder().path(), 2, Ops::Fused, None);
+    let plain = train(folder().path(), 2, Ops::Plain, None);
+    assert_eq!(fused.losses.len(), plain.losses.len());
+    for ((update, a), (_, b)) in fused.losses.iter().zip(&plain.losses) {
+        assert!((a - b).abs() < 1e-3 * b, "update {update}: {a} against {b}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_and_bad_settings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(
+        train(folder.path(), 2, Ops::Fused, Some(3))
+            .outcome
+            .is_none()
+    );
+    let last = folder.path().join("last.safetensors");
+    let bytes = std::fs::read(&last).unwrap();
+    std::fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(train(folder.path(), 2, Ops::Fused, None).outcome.is_none());
+    assert_eq!(
+        std::fs::read(&last).unwrap().len(),
+        bytes.len() / 2,
+        "left as found"
+    );
+    let config = TrainingConfig {
+        batch_size: 0,
+        ..TrainingConfig::default()
+    };
+    assert!(
+        config
+            .validate()
+            .unwrap_err()
+            .to_string()
+            .contains("`batch_size`")
+    );
+    assert!(TrainingConfig::official().validate().is_ok());
+}
