@@ -8,6 +8,7 @@ use eager::train::generator::{
     Event, Outcome, Setting, TrainingConfig, Validation, train_generator,
 };
 use eager::train::objective::Items;
+use eager::train::schedule::InverseSqrt;
 use eager::train::shards::Shards;
 use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Vectors};
 use eager_data::{Clock, Dataset, Interactions, Item, ItemId, PrepareConfig, Split, Windows};
@@ -102,6 +103,11 @@ fn train(folder: &Path, workers: usize, ops: Ops, stop: Option<u64>) -> Trained 
         max_epochs: 6,
         log_every: 3,
         checkpoint_seconds: 0, // after every update
+        schedule: InverseSqrt {
+            rate: 5e-3,
+            warmup: 10,
+            ..InverseSqrt::default()
+        },
         ..TrainingConfig::default()
     };
     let mut losses = LossConfig::default();
