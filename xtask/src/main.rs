@@ -27,7 +27,7 @@ struct Cli {
 enum Command {
     /// From a dataset to the paper's table: the same as `eager pipeline`
     ///
-    /// On a GPU: cargo run --release -p xtask --features cuda -- pipeline <DATASET> --device cuda
+    /// On a GPU: cargo run --release -p xtask --features cuda -- pipeline DATASET --device cuda
     Pipeline(Pipeline),
     /// Formatting, lints, all tests and the documentation, in release mode
     ///

@@ -117,8 +117,8 @@ mod tests {
                 .all(|&i: &usize| (counts[i] as f64 / 1000.0 - 1.0).abs() < 0.15)
         );
         assert_eq!(
-            replaced(&[1], &[0], &[1..2], &mut rng),
-            [1],
+            replaced(&[1, 3], &[0], &[1..2, 2..4], &mut rng),
+            [1, 3],
             "a level of one node"
         );
     }

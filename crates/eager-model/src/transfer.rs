@@ -1,4 +1,4 @@
-//! The semantic-guided transfer task's network (paper §3.4): a bidirectional decoder over [CLS] and a behaviour code,
+//! The semantic-guided transfer task's network (paper §3.4): a bidirectional decoder over `[CLS]` and a behaviour code,
 //! which cross-attends the semantic summary. It reads the behaviour decoder's token embeddings, so that what it learns
 //! reaches the behaviour stream. What is masked or replaced, and the losses, belong to `eager-losses`.
 
@@ -26,7 +26,7 @@ pub struct TransferCodes {
 /// What the auxiliary decoder makes of codes.
 #[derive(Clone, Debug)]
 pub struct Transferred {
-    /// States at [CLS], `[n, d]`.
+    /// States at `[CLS]`, `[n, d]`.
     pub cls: Tensor,
     /// States at the code's tokens, `[n · levels, d]`.
     pub tokens: Tensor,
@@ -108,7 +108,7 @@ impl Transfer {
         })
     }
 
-    /// Logit that code and guide belong together, of states at [CLS] `[n, d]`: `[n]`.
+    /// Logit that code and guide belong together, of states at `[CLS]` `[n, d]`: `[n]`.
     pub(crate) fn recognise(&self, pass: Pass<'_>, cls: &Tensor) -> Result<Tensor> {
         self.recognise.forward(pass.ops, cls)?.squeeze(1)
     }

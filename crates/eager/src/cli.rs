@@ -84,7 +84,7 @@ pub struct RunArgs {
     #[arg(long = "run", value_name = "NAME")]
     pub name: Option<String>,
 
-    /// Folder of all runs; this one's is <DIR>/<dataset>/<name>
+    /// Folder of all runs; this one's is DIR/DATASET/NAME
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub out: PathBuf,
 
@@ -255,6 +255,26 @@ Examples:
 Interrupted? Give the same command again.
 Exit code: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything else to standard error.";
 
+/// Starts this program anew with `CANDLE_NUM_THREADS=1`, unless the variable is set.
+///
+/// candle's elementwise operations on large tensors share one spinning pool among all threads of a process, so that two
+/// workers wait for each other (measured: a seventh of a search's time). Its size is read from the environment once, and
+/// safe code cannot set a variable of its own process. The process id stays.
+pub fn one_thread_an_operation() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    #[cfg(unix)]
+    if std::env::var_os(THREADS).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        use std::os::unix::process::CommandExt;
+        let error = std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(THREADS, "1")
+            .exec();
+        eprintln!("note: cannot set {THREADS}=1 ({error}); computing goes on, slower");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -290,25 +310,5 @@ mod tests {
         assert_eq!(exit_code(Err(usage)), ExitCode::from(2));
         assert_eq!(exit_code(Err(told)), ExitCode::from(1));
         assert_eq!(exit_code(Ok(())), ExitCode::SUCCESS);
-    }
-}
-
-/// Starts this program anew with `CANDLE_NUM_THREADS=1`, unless the variable is set.
-///
-/// candle's elementwise operations on large tensors share one spinning pool among all threads of a process, so that two
-/// workers wait for each other (measured: a seventh of a search's time). Its size is read from the environment once, and
-/// safe code cannot set a variable of its own process. The process id stays.
-pub fn one_thread_an_operation() {
-    const THREADS: &str = "CANDLE_NUM_THREADS";
-    #[cfg(unix)]
-    if std::env::var_os(THREADS).is_none()
-        && let Ok(program) = std::env::current_exe()
-    {
-        use std::os::unix::process::CommandExt;
-        let error = std::process::Command::new(program)
-            .args(std::env::args_os().skip(1))
-            .env(THREADS, "1")
-            .exec();
-        eprintln!("note: cannot set {THREADS}=1 ({error}); computing goes on, slower");
     }
 }

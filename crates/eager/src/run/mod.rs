@@ -98,7 +98,7 @@ impl Run {
 
     /// Does a stage, unless it is done: returns its record and whether it was skipped.
     ///
-    /// The inputs digest is the SHA-256 of everything the outputs follow from: the stage and [`FORMAT`], `config` as
+    /// The inputs digest is the SHA-256 of everything the outputs follow from: the stage and the format, `config` as
     /// JSON, `seed`, the outputs of `upstream`, and `extra` (name and digest of anything else that is read). It is *not*
     /// of the device, the program's version or the machine: those are recorded, and move figures in the last digits only.
     ///
