@@ -120,6 +120,7 @@ impl Config {
     pub fn official(manifest: &Manifest) -> Self {
         let mut config = Self::paper(manifest);
         config.prepare.order = Order::File;
+        config.behaviour.training = DinTraining::official();
         config.codes.behaviour = CodesConfig::official();
         config.codes.semantic = CodesConfig::official();
         config.model = EagerConfig::official();
