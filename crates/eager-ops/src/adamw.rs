@@ -264,7 +264,10 @@ impl Parameter {
                     .par_chunks_mut(CHUNK)
                     .zip(g.par_chunks(CHUNK))
                     .for_each(|(sum, g)| {
-                        dispatch(|| add_scaled(sum, 1.0, g));
+                        dispatch(
+                            #[inline(always)]
+                            || add_scaled(sum, 1.0, g),
+                        );
                     });
                 Ok(())
             })?;
@@ -276,7 +279,12 @@ impl Parameter {
 fn squared_norm(x: &[f32]) -> f64 {
     let parts: Vec<f64> = x
         .par_chunks(CHUNK)
-        .map(|x| f64::from(dispatch(|| dot(x, x))))
+        .map(|x| {
+            f64::from(dispatch(
+                #[inline(always)]
+                || dot(x, x),
+            ))
+        })
         .collect();
     parts.iter().sum()
 }
@@ -373,11 +381,18 @@ impl InplaceOp1 for UpdateOp<'_> {
                 chunks
                     .zip(v_max.par_chunks_mut(CHUNK))
                     .for_each(|((((p, g), m), v), h)| {
-                        dispatch(|| self.update.on_chunk(p, g, m, v, Some(h)));
+                        dispatch(
+                            #[inline(always)]
+                            || self.update.on_chunk(p, g, m, v, Some(h)),
+                        );
                     })
             }
-            None => chunks
-                .for_each(|(((p, g), m), v)| dispatch(|| self.update.on_chunk(p, g, m, v, None))),
+            None => chunks.for_each(|(((p, g), m), v)| {
+                dispatch(
+                    #[inline(always)]
+                    || self.update.on_chunk(p, g, m, v, None),
+                )
+            }),
         }
         Ok(())
     }

@@ -230,7 +230,7 @@ struct Scratch {
 /// Calls `$head.$method::<W>(…)` with the narrowest `W` that holds `$keys` keys.
 macro_rules! with_width {
     ($keys:expr, $head:ident . $method:ident ($($arg:expr),*)) => {
-        dispatch(|| match $keys {
+        dispatch(#[inline(always)] || match $keys {
             0..=8 => $head.$method::<8>($($arg),*),
             9..=16 => $head.$method::<16>($($arg),*),
             17..=32 => $head.$method::<32>($($arg),*),

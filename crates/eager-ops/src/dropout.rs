@@ -104,19 +104,22 @@ fn apply(mask: Mask, x: &[f32], base: Option<&[f32]>) -> Vec<f32> {
         .enumerate()
         .for_each(|(c, (out, x))| {
             let start = c * CHUNK;
-            dispatch(|| match base {
-                Some(base) => {
-                    let base = &base[start..start + x.len()];
-                    for (i, ((o, &x), &b)) in out.iter_mut().zip(x).zip(base).enumerate() {
-                        *o = b + mask.factor((start + i) as u32) * x;
+            dispatch(
+                #[inline(always)]
+                || match base {
+                    Some(base) => {
+                        let base = &base[start..start + x.len()];
+                        for (i, ((o, &x), &b)) in out.iter_mut().zip(x).zip(base).enumerate() {
+                            *o = b + mask.factor((start + i) as u32) * x;
+                        }
                     }
-                }
-                None => {
-                    for (i, (o, &x)) in out.iter_mut().zip(x).enumerate() {
-                        *o = mask.factor((start + i) as u32) * x;
+                    None => {
+                        for (i, (o, &x)) in out.iter_mut().zip(x).enumerate() {
+                            *o = mask.factor((start + i) as u32) * x;
+                        }
                     }
-                }
-            })
+                },
+            )
         });
     out
 }

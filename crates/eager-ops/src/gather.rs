@@ -34,12 +34,15 @@ impl CustomOp1 for GatherOp {
         let (rows, d) = table.dims2()?;
         with_slice(grad, |g| {
             let mut sums = vec![0.0; rows * d];
-            dispatch(|| {
-                for (i, &id) in self.ids.iter().enumerate() {
-                    let id = id as usize;
-                    add_scaled(&mut sums[id * d..(id + 1) * d], 1.0, &g[i * d..(i + 1) * d]);
-                }
-            });
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (i, &id) in self.ids.iter().enumerate() {
+                        let id = id as usize;
+                        add_scaled(&mut sums[id * d..(id + 1) * d], 1.0, &g[i * d..(i + 1) * d]);
+                    }
+                },
+            );
             Ok(Some(tensor(sums, &[rows, d])?))
         })
     }

@@ -28,11 +28,14 @@ impl CustomOp1 for GeluOp {
         y.par_chunks_mut(CHUNK)
             .zip(x.par_chunks(CHUNK))
             .for_each(|(y, x)| {
-                dispatch(|| {
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        *y = 0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x)));
-                    }
-                })
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = 0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x)));
+                        }
+                    },
+                )
             });
         Ok((CpuStorage::F32(y), xl.shape().clone()))
     }
@@ -46,13 +49,16 @@ impl CustomOp1 for GeluOp {
                     .zip(x.par_chunks(CHUNK))
                     .zip(g.par_chunks(CHUNK))
                     .for_each(|((dx, x), g)| {
-                        dispatch(|| {
-                            for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-                                let t = tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
-                                let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
-                                *dx = g * 0.5 * (1.0 + t + x * (1.0 - t * t) * inner);
-                            }
-                        })
+                        dispatch(
+                            #[inline(always)]
+                            || {
+                                for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+                                    let t = tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+                                    let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+                                    *dx = g * 0.5 * (1.0 + t + x * (1.0 - t * t) * inner);
+                                }
+                            },
+                        )
                     });
                 Ok(Some(tensor(dx, dims)?))
             })

@@ -52,14 +52,17 @@ impl CustomOp3 for LayerNormOp {
         y.par_chunks_mut(ROWS * d)
             .zip(x.par_chunks(ROWS * d))
             .for_each(|(y, x)| {
-                dispatch(|| {
-                    for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                        let scale = statistics(x, y, self.eps);
-                        for ((y, &w), &b) in y.iter_mut().zip(w).zip(b) {
-                            *y = *y * scale * w + b;
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                            let scale = statistics(x, y, self.eps);
+                            for ((y, &w), &b) in y.iter_mut().zip(w).zip(b) {
+                                *y = *y * scale * w + b;
+                            }
                         }
-                    }
-                })
+                    },
+                )
             });
         Ok((CpuStorage::F32(y), (n, d).into()))
     }
@@ -100,26 +103,29 @@ fn backward(
             let mut weight_and_bias = vec![0.0; 2 * d];
             let (dw, db) = weight_and_bias.split_at_mut(d);
             let (mut x_hat, mut h) = (vec![0.0; d], vec![0.0; d]);
-            dispatch(|| {
-                for ((dx, x), g) in dx
-                    .chunks_exact_mut(d)
-                    .zip(x.chunks_exact(d))
-                    .zip(g.chunks_exact(d))
-                {
-                    let scale = statistics(x, &mut x_hat, eps);
-                    for i in 0..d {
-                        x_hat[i] *= scale;
-                        h[i] = g[i] * w[i];
-                        dw[i] += g[i] * x_hat[i];
-                        db[i] += g[i];
+            dispatch(
+                #[inline(always)]
+                || {
+                    for ((dx, x), g) in dx
+                        .chunks_exact_mut(d)
+                        .zip(x.chunks_exact(d))
+                        .zip(g.chunks_exact(d))
+                    {
+                        let scale = statistics(x, &mut x_hat, eps);
+                        for i in 0..d {
+                            x_hat[i] *= scale;
+                            h[i] = g[i] * w[i];
+                            dw[i] += g[i] * x_hat[i];
+                            db[i] += g[i];
+                        }
+                        let mean_h = sum(&h) / d as f32;
+                        let mean_hx = dot(&h, &x_hat) / d as f32;
+                        for ((dx, &h), &x_hat) in dx.iter_mut().zip(&h).zip(&x_hat) {
+                            *dx = scale * (h - mean_h - x_hat * mean_hx);
+                        }
                     }
-                    let mean_h = sum(&h) / d as f32;
-                    let mean_hx = dot(&h, &x_hat) / d as f32;
-                    for ((dx, &h), &x_hat) in dx.iter_mut().zip(&h).zip(&x_hat) {
-                        *dx = scale * (h - mean_h - x_hat * mean_hx);
-                    }
-                }
-            });
+                },
+            );
             weight_and_bias
         })
         .collect();

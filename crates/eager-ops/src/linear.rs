@@ -89,10 +89,13 @@ pub(crate) fn column_sums(g: &[f32], width: usize) -> Vec<f32> {
         .par_chunks(ROWS * width)
         .map(|rows| {
             let mut sums = vec![0.0; width];
-            dispatch(|| {
-                rows.chunks_exact(width)
-                    .for_each(|row| add_scaled(&mut sums, 1.0, row))
-            });
+            dispatch(
+                #[inline(always)]
+                || {
+                    rows.chunks_exact(width)
+                        .for_each(|row| add_scaled(&mut sums, 1.0, row))
+                },
+            );
             sums
         })
         .collect();

@@ -111,15 +111,19 @@ fn packed(
         let children = &table[range.start as usize * d..range.end as usize * d];
         let rows = rows.iter().map(|&i| i as usize);
         if rows.len() < PRODUCT_ROWS {
-            dispatch(|| {
-                for i in rows {
-                    let (row, out) = (&hidden[i * d..][..d], &mut values[offsets[i]..][..width]);
-                    for (j, out) in out.iter_mut().enumerate() {
-                        *out = dot(row, &children[j * d..][..d]);
+            dispatch(
+                #[inline(always)]
+                || {
+                    for i in rows {
+                        let (row, out) =
+                            (&hidden[i * d..][..d], &mut values[offsets[i]..][..width]);
+                        for (j, out) in out.iter_mut().enumerate() {
+                            *out = dot(row, &children[j * d..][..d]);
+                        }
+                        log_softmax_row(out);
                     }
-                    log_softmax_row(out);
-                }
-            });
+                },
+            );
             continue;
         }
         own.clear();
@@ -133,13 +137,16 @@ fn packed(
             Matrix::new(children, width, d).t(),
             false,
         );
-        dispatch(|| {
-            for (i, logits) in rows.zip(logits.chunks_exact(width)) {
-                let out = &mut values[offsets[i]..][..width];
-                out.copy_from_slice(logits);
-                log_softmax_row(out);
-            }
-        });
+        dispatch(
+            #[inline(always)]
+            || {
+                for (i, logits) in rows.zip(logits.chunks_exact(width)) {
+                    let out = &mut values[offsets[i]..][..width];
+                    out.copy_from_slice(logits);
+                    log_softmax_row(out);
+                }
+            },
+        );
     }
     values
 }

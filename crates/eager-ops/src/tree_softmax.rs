@@ -99,19 +99,22 @@ fn collect_rows(hidden: &[f32], rows: &[usize], d: usize) -> Vec<f32> {
 
 /// Turns each row of logits into probabilities; returns each row's `log Σ exp`.
 fn softmax_rows(logits: &mut [f32], width: usize) -> Vec<f32> {
-    dispatch(|| {
-        logits
-            .chunks_exact_mut(width)
-            .map(|row| {
-                let highest = max(row);
-                row.iter_mut().for_each(|x| *x = exp(*x - highest));
-                let total = sum(row);
-                let inverse = 1.0 / total;
-                row.iter_mut().for_each(|x| *x *= inverse);
-                total.ln() + highest
-            })
-            .collect()
-    })
+    dispatch(
+        #[inline(always)]
+        || {
+            logits
+                .chunks_exact_mut(width)
+                .map(|row| {
+                    let highest = max(row);
+                    row.iter_mut().for_each(|x| *x = exp(*x - highest));
+                    let total = sum(row);
+                    let inverse = 1.0 / total;
+                    row.iter_mut().for_each(|x| *x *= inverse);
+                    total.ln() + highest
+                })
+                .collect()
+        },
+    )
 }
 
 impl CustomOp2 for TreeCrossEntropyOp {

@@ -5,6 +5,9 @@
 const LANES: usize = 16;
 
 /// Runs `f` compiled for the widest vectors this CPU has (AVX-512, AVX2 or the baseline).
+///
+/// Give it `#[inline(always)] || …`: a closure that is not inlined is compiled once, for the baseline (seen in the
+/// disassembly of the larger ones).
 #[inline(always)]
 pub(crate) fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)

@@ -36,13 +36,16 @@ pub(crate) fn pair(f: Pair, x: &[f32], y: &[f32]) -> Vec<f32> {
 #[inline(always)]
 fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    pulp::Arch::new().dispatch(|| {
-        for (out, x) in out.chunks_mut(y.len()).zip(x.chunks(y.len())) {
-            for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
-                *out = f(x, y);
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (out, x) in out.chunks_mut(y.len()).zip(x.chunks(y.len())) {
+                for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+                    *out = f(x, y);
+                }
             }
-        }
-    });
+        },
+    );
     out
 }
 
@@ -51,25 +54,28 @@ fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
 pub(crate) fn norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32) -> Vec<f32> {
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
-    pulp::Arch::new().dispatch(|| {
-        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            let n = width as f32;
-            let mean = if bias.is_some() {
-                sum(x, |x| x) / n
-            } else {
-                0.0
-            };
-            let scale = 1.0 / (sum(x, |x| (x - mean) * (x - mean)) / n + eps).sqrt();
-            for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-                *out = (x - mean) * scale * w;
-            }
-            if let Some(bias) = bias {
-                for (out, &b) in out.iter_mut().zip(bias) {
-                    *out += b;
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                let n = width as f32;
+                let mean = if bias.is_some() {
+                    sum(x, |x| x) / n
+                } else {
+                    0.0
+                };
+                let scale = 1.0 / (sum(x, |x| (x - mean) * (x - mean)) / n + eps).sqrt();
+                for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+                    *out = (x - mean) * scale * w;
+                }
+                if let Some(bias) = bias {
+                    for (out, &b) in out.iter_mut().zip(bias) {
+                        *out += b;
+                    }
                 }
             }
-        }
-    });
+        },
+    );
     out
 }
 
@@ -96,18 +102,21 @@ pub(crate) fn attention(heads: Heads, qkv: &[f32], bias: Option<&[f32]>) -> Vec<
     } = heads;
     let mut out = vec![0.0; qkv.len() / 3];
     let mut scratch = Scratch::new(heads);
-    pulp::Arch::new().dispatch(|| {
-        let row = count * width;
-        let texts = out
-            .chunks_exact_mut(length * row)
-            .zip(qkv.chunks_exact(3 * length * row));
-        for (out, qkv) in texts {
-            for head in 0..count {
-                let bias = bias.map(|b| &b[head * length * length..][..length * length]);
-                scratch.attend(heads, head, qkv, bias, out);
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let row = count * width;
+            let texts = out
+                .chunks_exact_mut(length * row)
+                .zip(qkv.chunks_exact(3 * length * row));
+            for (out, qkv) in texts {
+                for head in 0..count {
+                    let bias = bias.map(|b| &b[head * length * length..][..length * length]);
+                    scratch.attend(heads, head, qkv, bias, out);
+                }
             }
-        }
-    });
+        },
+    );
     out
 }
 
