@@ -5,9 +5,9 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::ops::log_softmax;
 use eager_ops::{Ops, RowRanges};
 
-/// Mean cross-entropy of the masked tokens. `hidden` `[codes · levels, d]` are the states at the codes' tokens, `rows` for
-/// each the siblings of the true token and the true one, `masked` the rows that were masked, `tokens` `[nodes, d]` the
-/// embeddings scored against. Scalar out.
+/// Mean cross-entropy of the masked tokens. `hidden` `[masked, d]` are the states there, `rows` for every token of the codes
+/// its siblings and the true one, `masked` the rows that were masked, `tokens` `[nodes, d]` the embeddings scored against.
+/// Scalar out.
 ///
 /// # Errors
 /// When shapes do not fit, or no row is masked.
@@ -24,7 +24,7 @@ pub fn reconstruction(
     let ranges = masked.iter().map(|&r| rows.ranges()[r as usize].clone());
     let targets = masked.iter().map(|&r| rows.targets()[r as usize]);
     let rows = RowRanges::new(ranges.collect(), targets.collect())?;
-    ops.tree_cross_entropy(&ops.gather(hidden, masked)?, tokens, &rows)
+    ops.tree_cross_entropy(hidden, tokens, &rows)
 }
 
 /// Mean binary cross-entropy of the logits of `true_codes` `[n]` (label 1) and `replaced_codes` `[m]` (label 0):

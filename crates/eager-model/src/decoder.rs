@@ -5,13 +5,11 @@
 //! its level and its parent (as in the official code), and the root is the start token. A position's logits are its
 //! hidden state times the embeddings of the prefix's children, the same table as the input's.
 
-use std::ops::Range;
-
 use candle_core::{Result, Tensor};
 use eager_codes::CodeTrie;
-use eager_ops::{Dropout, Ops, RowRanges, Segments};
+use eager_ops::{Attended, Dropout, Layer, LayerInput, Ops, RowRanges, Segments};
 
-use crate::block::{Attended, Block, Embedding, Pass};
+use crate::layers::{self, Embedding, Pass};
 use crate::{EagerConfig, Init, Weights};
 
 /// The codes of a batch's targets: what a decoder reads in training, and what it is to say.
@@ -62,7 +60,8 @@ impl TargetCodes {
 /// What a decoder makes of a batch of codes.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// The states that the next token is predicted from, `[batch · levels, d]`, a code's positions together.
+    /// The states that the next token is predicted from, `[batch · levels, d]`, a code's positions together. Where the
+    /// true prefix has one child only there is nothing to predict: the row is then any other state.
     pub hidden: Tensor,
     /// The summary token's states, `[batch, d]`.
     pub summary: Tensor,
@@ -77,7 +76,7 @@ pub struct Decoder {
     /// `[nodes + specials, d]`: every node of the trie, then the special tokens.
     tokens: Tensor,
     embedding: Embedding,
-    blocks: Vec<Block>,
+    layers: Vec<Layer>,
     levels: usize,
     nodes: u32,
 }
@@ -99,9 +98,7 @@ impl Decoder {
             )?,
             // start, the code, summary
             embedding: Embedding::new(weights, name, config, levels + 2)?,
-            blocks: (0..config.decoder_layers)
-                .map(|i| Block::new(weights, &format!("{name}.{i}"), config, true))
-                .collect::<Result<_>>()?,
+            layers: layers::layers(weights, name, config, config.decoder_layers, true)?,
             levels,
             nodes: nodes as u32,
         })
@@ -150,17 +147,34 @@ impl Decoder {
         let mut x = self
             .embedding
             .forward(pass, &self.tokens, &ids, &positions)?;
-        for block in &self.blocks {
-            x = block.forward(pass, &x, &rows, true, Some((memory, memory_rows)))?;
-        } // [batch · length, d]
-        let of = |positions: Range<usize>| -> Vec<u32> {
-            (0..batch)
-                .flat_map(|b| positions.clone().map(move |p| (b * length + p) as u32))
-                .collect()
-        };
+        // Of the last layer, the states that choose among children and the summaries; what an only child is predicted from
+        // is chosen by nobody.
+        let chooses = |row: usize| codes.rows.ranges()[row].len() > 1;
+        let mut wanted = Vec::with_capacity(batch * (levels + 1));
+        let (mut hidden, mut summary) = (Vec::with_capacity(batch * levels), vec![]);
+        for b in 0..batch {
+            for level in 0..levels {
+                hidden.push(wanted.len() as u32);
+                if chooses(b * levels + level) {
+                    wanted.push((b * length + level) as u32);
+                }
+            }
+            summary.push(wanted.len() as u32);
+            wanted.push((b * length + levels + 1) as u32);
+        }
+        for (i, layer) in self.layers.iter().enumerate() {
+            let last = i + 1 == self.layers.len();
+            let input = LayerInput {
+                rows: &rows,
+                wanted: last.then_some(wanted.as_slice()),
+                causal: true,
+                memory: Some((memory, memory_rows)),
+            };
+            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
+        } // [wanted, d]
         Ok(Decoded {
-            hidden: pass.ops.gather(&x, &of(0..levels))?,
-            summary: pass.ops.gather(&x, &of(levels + 1..length))?,
+            hidden: pass.ops.gather(&x, &hidden)?,
+            summary: pass.ops.gather(&x, &summary)?,
         })
     }
 
@@ -171,19 +185,17 @@ impl Decoder {
         memory: &Tensor,
         memory_rows: &Segments,
     ) -> Result<Decoding<'_>> {
-        let off = Dropout::off();
-        let pass = Pass { ops, dropout: &off };
         Ok(Decoding {
             decoder: self,
             ops,
             memory: self
-                .blocks
+                .layers
                 .iter()
-                .map(|block| block.memory_kv(pass, memory))
+                .map(|layer| layer.memory_kv(ops, memory))
                 .collect::<Result<_>>()?,
             memory_rows: memory_rows.clone(),
             prefix: vec![],
-            past: vec![vec![]; self.blocks.len()],
+            past: vec![vec![]; self.layers.len()],
         })
     }
 }
@@ -253,12 +265,12 @@ impl Decoding<'_> {
             .embedding
             .forward(pass, &decoder.tokens, nodes, &positions)?;
         let keys = Segments::uniform(nodes.len(), step + 1);
-        for ((block, past), memory) in decoder.blocks.iter().zip(&mut self.past).zip(&self.memory) {
-            let (queries, kv) = block.step_qkv(pass, &x)?;
+        for ((layer, past), memory) in decoder.layers.iter().zip(&mut self.past).zip(&self.memory) {
+            let (queries, kv) = layer.step_qkv(self.ops, &x)?;
             past.push(kv);
             let prefix = gather_prefix(self.ops, past, &self.prefix)?;
-            x = block.step(
-                pass,
+            x = layer.step(
+                self.ops,
                 &x,
                 &queries,
                 Attended {

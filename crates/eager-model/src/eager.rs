@@ -5,10 +5,10 @@ use candle_core::{D, Result, Tensor};
 use eager_codes::CodeTrie;
 use eager_ops::Ops;
 
-use crate::block::{Linear, Pass};
 use crate::decoder::{Decoded, Decoder, Decoding, SUMMARY, TargetCodes};
 use crate::encoder::{Encoder, Histories, Memory};
-use crate::transfer::{SPECIALS, Transfer, TransferCodes, Transferred, mask_token};
+use crate::layers::{Linear, Pass};
+use crate::transfer::{SPECIALS, Transfer, TransferCodes, mask_token};
 use crate::{EagerConfig, Guide, Parameters, PerStream, Stream, Weights};
 
 /// What the model must know of the items.
@@ -137,7 +137,8 @@ impl Eager {
     }
 
     /// The transfer task's pass over behaviour codes, guided by the semantic stream's `summary` `[batch, d]` and its
-    /// `projection` `[batch, dims.semantic]`, whichever the configuration names.
+    /// `projection` `[batch, dims.semantic]`, whichever the configuration names: the states at the wanted positions,
+    /// `[wanted, d]`.
     ///
     /// # Errors
     /// When a token or a guide does not exist.
@@ -147,7 +148,7 @@ impl Eager {
         summary: &Tensor,
         projection: &Tensor,
         codes: &TransferCodes,
-    ) -> Result<Transferred> {
+    ) -> Result<Tensor> {
         let guide = match self.config.guide {
             Guide::Summary => summary,
             Guide::Projection => projection,
@@ -161,7 +162,7 @@ impl Eager {
             .forward(pass, &self.decoders.behaviour, &guide, codes)
     }
 
-    /// Logits `[n]` that code and guide belong together, of [`Transferred::cls`].
+    /// Logits `[n]` that code and guide belong together, of states at `[CLS]`.
     ///
     /// # Errors
     /// When the width is not the model's.

@@ -2,9 +2,9 @@
 //! as left padding does in the official code.
 
 use candle_core::{Result, Tensor};
-use eager_ops::Segments;
+use eager_ops::{Layer, LayerInput, Segments};
 
-use crate::block::{Block, Embedding, Pass};
+use crate::layers::{self, Embedding, Pass};
 use crate::{EagerConfig, Init, ItemTable, PerStream, Weights};
 
 /// Histories packed end to end.
@@ -61,7 +61,7 @@ pub(crate) struct Encoder {
     /// `[n_items, d]`, or `[2 · n_items, d]` with a table for each stream, behaviour first.
     items: Tensor,
     embedding: Embedding,
-    blocks: Vec<Block>,
+    layers: Vec<Layer>,
     n_items: usize,
     window: usize,
     shared: bool,
@@ -78,9 +78,7 @@ impl Encoder {
                 Init::Normal(config.init),
             )?,
             embedding: Embedding::new(weights, "encoder", config, config.window - 1)?,
-            blocks: (0..config.encoder_layers)
-                .map(|i| Block::new(weights, &format!("encoder.{i}"), config, false))
-                .collect::<Result<_>>()?,
+            layers: layers::layers(weights, "encoder", config, config.encoder_layers, false)?,
             n_items,
             window: config.window,
             shared,
@@ -112,7 +110,7 @@ impl Encoder {
             .flat_map(|r| (0..r.len() as u32).rev())
             .collect();
         if self.shared {
-            let hidden = self.layers(pass, &histories.items, &positions, rows)?;
+            let hidden = self.encode(pass, &histories.items, &positions, rows)?;
             return Ok(Memory {
                 hidden: PerStream::from_fn(|_| hidden.clone()),
                 rows: rows.clone(),
@@ -124,7 +122,7 @@ impl Encoder {
         let items: Vec<u32> = items.clone().chain(items.map(|i| i + offset)).collect();
         positions.extend_from_within(..);
         let lengths: Vec<usize> = rows.iter().chain(rows.iter()).map(|r| r.len()).collect();
-        let both = self.layers(pass, &items, &positions, &Segments::from_lengths(&lengths))?;
+        let both = self.encode(pass, &items, &positions, &Segments::from_lengths(&lengths))?;
         let n = rows.rows();
         Ok(Memory {
             hidden: PerStream {
@@ -135,7 +133,7 @@ impl Encoder {
         })
     }
 
-    fn layers(
+    fn encode(
         &self,
         pass: Pass<'_>,
         items: &[u32],
@@ -145,8 +143,14 @@ impl Encoder {
         let mut x = self
             .embedding
             .forward(pass, &self.items, items, positions)?;
-        for block in &self.blocks {
-            x = block.forward(pass, &x, rows, false, None)?;
+        for layer in &self.layers {
+            let input = LayerInput {
+                rows,
+                wanted: None,
+                causal: false,
+                memory: None,
+            };
+            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
         }
         Ok(x)
     }

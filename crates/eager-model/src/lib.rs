@@ -1,21 +1,21 @@
 #![doc = include_str!("../README.md")]
 
-mod block;
 mod config;
 mod decoder;
 mod din;
 mod eager;
 mod encoder;
+mod layers;
 mod stream;
 mod transfer;
 mod weights;
 
-pub use block::Pass;
 pub use config::{ConfigError, EagerConfig, Guide, ItemTable};
 pub use decoder::{Decoded, Decoder, Decoding, TargetCodes};
 pub use din::{Din, DinBatch, DinConfig, DinConfigError, DinScorer, DinStatistics};
 pub use eager::{Catalogue, Eager};
 pub use encoder::{Histories, Memory};
+pub use layers::Pass;
 pub use stream::{PerStream, Stream};
-pub use transfer::{TransferCodes, Transferred};
+pub use transfer::TransferCodes;
 pub use weights::{Init, Parameters, Weights};

@@ -3,10 +3,10 @@
 //! reaches the behaviour stream. What is masked or replaced, and the losses, belong to `eager-losses`.
 
 use candle_core::{Result, Tensor};
-use eager_ops::Segments;
+use eager_ops::{Layer, LayerInput, Segments};
 
-use crate::block::{Block, Embedding, Linear, Pass};
 use crate::decoder::{Decoder, SUMMARY};
+use crate::layers::{self, Embedding, Linear, Pass};
 use crate::{EagerConfig, Guide, Weights};
 
 /// Special tokens of the behaviour table, after the summary token.
@@ -21,22 +21,29 @@ pub struct TransferCodes {
     pub tokens: Vec<u32>,
     /// For each code the row of the batch whose semantic summary guides it, `[n]`.
     pub guides: Vec<u32>,
+    /// The positions whose states are wanted, ascending: see [`TransferCodes::cls`] and [`TransferCodes::token`].
+    pub wanted: Vec<u32>,
 }
 
-/// What the auxiliary decoder makes of codes.
-#[derive(Clone, Debug)]
-pub struct Transferred {
-    /// States at `[CLS]`, `[n, d]`.
-    pub cls: Tensor,
-    /// States at the code's tokens, `[n · levels, d]`.
-    pub tokens: Tensor,
+impl TransferCodes {
+    /// The position `[CLS]` of a code.
+    #[must_use]
+    pub fn cls(code: usize, levels: usize) -> u32 {
+        (code * (levels + 1)) as u32
+    }
+
+    /// The position of a code's token, `token` being its number in [`TransferCodes::tokens`].
+    #[must_use]
+    pub fn token(token: usize, levels: usize) -> u32 {
+        Self::cls(token / levels, levels) + 1 + (token % levels) as u32
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     guide: Linear,
     embedding: Embedding,
-    blocks: Vec<Block>,
+    layers: Vec<Layer>,
     recognise: Linear,
     levels: usize,
 }
@@ -56,22 +63,20 @@ impl Transfer {
         Ok(Self {
             guide: Linear::new(weights, "transfer.guide", guide_dim, d, config.init)?,
             embedding: Embedding::new(weights, "transfer", config, levels + 1)?,
-            blocks: (0..config.transfer_layers)
-                .map(|i| Block::new(weights, &format!("transfer.{i}"), config, true))
-                .collect::<Result<_>>()?,
+            layers: layers::layers(weights, "transfer", config, config.transfer_layers, true)?,
             recognise: Linear::new(weights, "transfer.recognise", d, 1, config.init)?,
             levels,
         })
     }
 
-    /// `guide` `[batch, guide dim]`.
+    /// `guide` `[batch, guide dim]`; `[wanted, d]` out.
     pub(crate) fn forward(
         &self,
         pass: Pass<'_>,
         behaviour: &Decoder,
         guide: &Tensor,
         codes: &TransferCodes,
-    ) -> Result<Transferred> {
+    ) -> Result<Tensor> {
         let (n, levels) = (codes.guides.len(), self.levels);
         if codes.tokens.len() != n * levels {
             candle_core::bail!(
@@ -92,20 +97,17 @@ impl Transfer {
         let mut x = self
             .embedding
             .forward(pass, behaviour.tokens(), &ids, &positions)?;
-        for block in &self.blocks {
-            x = block.forward(pass, &x, &rows, false, Some((&memory, &one)))?;
-        } // [n · length, d]
-        let rows = |of: fn(u32) -> bool| -> Vec<u32> {
-            (0..(n * length) as u32)
-                .zip(positions.iter())
-                .filter(|(_, p)| of(**p))
-                .map(|(row, _)| row)
-                .collect()
-        };
-        Ok(Transferred {
-            cls: pass.ops.gather(&x, &rows(|p| p == 0))?,
-            tokens: pass.ops.gather(&x, &rows(|p| p > 0))?,
-        })
+        for (i, layer) in self.layers.iter().enumerate() {
+            let last = i + 1 == self.layers.len();
+            let input = LayerInput {
+                rows: &rows,
+                wanted: last.then_some(codes.wanted.as_slice()),
+                causal: false,
+                memory: Some((&memory, &one)),
+            };
+            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
+        }
+        Ok(x)
     }
 
     /// Logit that code and guide belong together, of states at `[CLS]` `[n, d]`: `[n]`.

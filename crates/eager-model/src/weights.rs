@@ -4,8 +4,10 @@
 //! parameter. (candle's own CPU generator cannot be seeded.)
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use candle_core::{Device, Result, Shape, Tensor, Var};
+use eager_ops::{Layer, LayerShape, Trainable};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -22,10 +24,30 @@ pub enum Init {
     FanIn,
 }
 
+/// One variable: a parameter, or all those of a layer end to end.
+#[derive(Debug)]
+struct Held {
+    var: Var,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    name: String,
+    shape: Shape,
+    start: usize,
+}
+
+impl Part {
+    fn range(&self) -> Range<usize> {
+        self.start..self.start + self.shape.elem_count()
+    }
+}
+
 /// Parameters by name, in the order of their names; all f32.
 #[derive(Debug)]
 pub struct Weights {
-    vars: BTreeMap<String, Var>,
+    held: BTreeMap<String, Held>,
     device: Device,
     source: Source,
     frozen: bool,
@@ -41,7 +63,7 @@ impl Weights {
     /// Parameters drawn from `seed` as they are asked for.
     pub fn random(seed: u64, device: &Device) -> Self {
         Self {
-            vars: BTreeMap::new(),
+            held: BTreeMap::new(),
             device: device.clone(),
             source: Source::Seed(seed),
             frozen: false,
@@ -51,7 +73,7 @@ impl Weights {
     /// Parameters taken from `saved` as they are asked for.
     pub fn saved(saved: HashMap<String, Tensor>, device: &Device) -> Self {
         Self {
-            vars: BTreeMap::new(),
+            held: BTreeMap::new(),
             device: device.clone(),
             source: Source::Saved(saved),
             frozen: false,
@@ -73,29 +95,67 @@ impl Weights {
     /// When it was asked for before, or the saved weights have none of that name and shape.
     pub fn get(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
         let shape = shape.into();
-        if self.vars.contains_key(name) {
-            candle_core::bail!("parameter {name:?} is made twice")
+        let value = self.value(name, &shape, init)?;
+        let part = Part {
+            name: name.to_owned(),
+            shape,
+            start: 0,
+        };
+        self.hold(name, &value, vec![part])
+    }
+
+    /// A transformer layer, whose parameters are `<name>.<part>` by their own names and one variable: matrices from
+    /// `matrices`, biases 0, a norm's scale 1.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn layer(&mut self, name: &str, shape: LayerShape, matrices: Init) -> Result<Layer> {
+        let (mut values, mut parts) = (vec![], vec![]);
+        for part in shape.parts() {
+            let init = match part.shape.len() {
+                1 if part.name.ends_with("bias") => Init::Zeros,
+                1 => Init::Ones,
+                _ => matrices,
+            };
+            let part = Part {
+                name: format!("{name}.{}", part.name),
+                shape: part.shape.into(),
+                start: part.start,
+            };
+            values.push(self.value(&part.name, &part.shape, init)?.flatten_all()?);
+            parts.push(part);
         }
-        let value = match &mut self.source {
-            Source::Seed(seed) => draw(*seed, name, &shape, init, &self.device)?,
+        let packed = self.hold(name, &Tensor::cat(&values, 0)?, parts)?;
+        Layer::new(shape, packed)
+    }
+
+    fn value(&mut self, name: &str, shape: &Shape, init: Init) -> Result<Tensor> {
+        match &mut self.source {
+            Source::Seed(seed) => draw(*seed, name, shape, init, &self.device),
             Source::Saved(saved) => match saved.remove(name) {
                 None => candle_core::bail!(
                     "the saved weights have no {name:?}; they belong to a model of another configuration"
                 ),
-                Some(tensor) if tensor.shape() != &shape => candle_core::bail!(
+                Some(tensor) if tensor.shape() != shape => candle_core::bail!(
                     "the saved weights' {name:?} has shape {:?}, the configuration asks for {shape:?}",
                     tensor.shape()
                 ),
-                Some(tensor) => tensor.to_device(&self.device)?,
+                Some(tensor) => tensor.to_device(&self.device),
             },
-        };
-        let var = Var::from_tensor(&value)?;
+        }
+    }
+
+    fn hold(&mut self, name: &str, value: &Tensor, parts: Vec<Part>) -> Result<Tensor> {
+        if self.held.contains_key(name) {
+            candle_core::bail!("parameter {name:?} is made twice")
+        }
+        let var = Var::from_tensor(value)?;
         let tensor = if self.frozen {
             var.as_detached_tensor()
         } else {
             var.as_tensor().clone()
         };
-        self.vars.insert(name.to_owned(), var);
+        self.held.insert(name.to_owned(), Held { var, parts });
         Ok(tensor)
     }
 
@@ -113,28 +173,60 @@ impl Weights {
                 rest.len()
             )
         }
-        Ok(Parameters(self.vars))
+        Ok(Parameters(self.held))
     }
 }
 
 /// The parameters of a finished model.
 #[derive(Debug)]
-pub struct Parameters(BTreeMap<String, Var>);
+pub struct Parameters(BTreeMap<String, Held>);
 
 impl Parameters {
-    /// Names and variables, for an optimiser.
+    /// The variables, for an optimiser.
     #[must_use]
-    pub fn named(&self) -> Vec<(String, Var)> {
-        self.0.iter().map(|(n, v)| (n.clone(), v.clone())).collect()
+    pub fn trainable(&self) -> Vec<Trainable> {
+        let of = |(name, held): (&String, &Held)| Trainable {
+            name: name.clone(),
+            var: held.var.clone(),
+            // Matrices, not biases and norms.
+            decayed: (held.parts.iter())
+                .filter(|part| part.shape.rank() >= 2)
+                .map(Part::range)
+                .collect(),
+        };
+        self.0.iter().map(of).collect()
+    }
+
+    /// Each parameter's name, the variable that holds it, and its elements in that.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(String, Var, Range<usize>)> {
+        let of = |held: &'_ Held| {
+            let var = held.var.clone();
+            let parts = held.parts.iter();
+            parts
+                .map(|part| (part.name.clone(), var.clone(), part.range()))
+                .collect::<Vec<_>>()
+        };
+        self.0.values().flat_map(of).collect()
     }
 
     /// Names and values, to save. They share memory with the model: save them before the next update.
     #[must_use]
     pub fn tensors(&self) -> HashMap<String, Tensor> {
-        self.0
-            .iter()
-            .map(|(n, v)| (n.clone(), v.as_detached_tensor()))
-            .collect()
+        let mut tensors = HashMap::new();
+        for held in self.0.values() {
+            let all = held.var.as_detached_tensor();
+            for part in &held.parts {
+                let own = match held.parts.len() {
+                    1 => all.clone(),
+                    _ => (all.narrow(0, part.start, part.shape.elem_count()))
+                        .and_then(|own| own.reshape(&part.shape))
+                        .expect("a part lies inside its variable"),
+                };
+                tensors.insert(part.name.clone(), own);
+            }
+        }
+        tensors
     }
 
     /// Overwrites every value.
@@ -142,11 +234,24 @@ impl Parameters {
     /// # Errors
     /// When a parameter is missing from `values` or has another shape.
     pub fn set(&self, values: &HashMap<String, Tensor>) -> Result<()> {
-        for (name, var) in &self.0 {
-            let Some(value) = values.get(name) else {
-                candle_core::bail!("no value for parameter {name:?}")
-            };
-            var.set(&value.to_device(var.device())?)?;
+        for held in self.0.values() {
+            let mut own = vec![];
+            for part in &held.parts {
+                let Some(value) = values.get(&part.name) else {
+                    candle_core::bail!("no value for parameter {:?}", part.name)
+                };
+                if value.shape() != &part.shape {
+                    candle_core::bail!(
+                        "parameter {:?} has shape {:?}, its value {:?}",
+                        part.name,
+                        part.shape,
+                        value.shape()
+                    )
+                }
+                own.push(value.to_device(held.var.device())?.flatten_all()?);
+            }
+            let value = Tensor::cat(&own, 0)?.reshape(held.var.shape())?;
+            held.var.set(&value)?;
         }
         Ok(())
     }
@@ -154,7 +259,7 @@ impl Parameters {
     /// Number of scalars.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.values().map(|v| v.elem_count()).sum()
+        self.0.values().map(|held| held.var.elem_count()).sum()
     }
 }
 

@@ -5,14 +5,15 @@
 //! same update runs as tensor operations.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Mutex;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{is_cpu_f32, tensor, with_slice};
+use crate::storage::{is_cpu_f32, slice, tensor};
 use crate::vector::{add_scaled, dispatch, dot};
 
 /// Elements one task updates; fixed, so that the norm's summation order is too.
@@ -58,9 +59,46 @@ enum Moments {
     Device(Vec<Tensor>),
 }
 
+/// A variable that is trained.
+#[derive(Clone, Debug)]
+pub struct Trainable {
+    /// Its name in a saved state.
+    pub name: String,
+    /// The variable.
+    pub var: Var,
+    /// Which of its elements, in row-major order, weight decay applies to: ascending and disjoint.
+    pub decayed: Vec<Range<usize>>,
+}
+
+impl Trainable {
+    /// A variable that is decayed as a whole if it has two or more dimensions.
+    pub fn new(name: impl Into<String>, var: Var) -> Self {
+        let decayed = match var.rank() {
+            0 | 1 => vec![],
+            _ => vec![0..var.elem_count()],
+        };
+        Self {
+            name: name.into(),
+            var,
+            decayed,
+        }
+    }
+
+    /// All elements in order, cut where decay begins or ends, with whether they are decayed.
+    fn spans(&self) -> Vec<(Range<usize>, bool)> {
+        let (mut spans, mut at) = (vec![], 0);
+        for range in &self.decayed {
+            spans.extend([(at..range.start, false), (range.clone(), true)]);
+            at = range.end;
+        }
+        spans.push((at..self.var.elem_count(), false));
+        spans.retain(|(range, _)| !range.is_empty());
+        spans
+    }
+}
+
 struct Parameter {
-    name: String,
-    var: Var,
+    trainable: Trainable,
     moments: Moments,
     /// The summed gradient, kept from step to step.
     grad: Vec<f32>,
@@ -78,12 +116,13 @@ impl AdamW {
     ///
     /// # Errors
     /// When a moment cannot be allocated on the parameter's device.
-    pub fn new(parameters: Vec<(String, Var)>, config: AdamWConfig) -> Result<Self> {
+    pub fn new(parameters: Vec<Trainable>, config: AdamWConfig) -> Result<Self> {
         let count = if config.amsgrad { 3 } else { 2 };
         let parameters = parameters
             .into_iter()
-            .map(|(name, var)| {
-                let moments = if is_cpu_f32(&var) {
+            .map(|trainable| {
+                let var = &trainable.var;
+                let moments = if is_cpu_f32(var) {
                     Moments::Cpu(vec![vec![0.0; var.elem_count()]; count])
                 } else {
                     Moments::Device(
@@ -93,8 +132,7 @@ impl AdamW {
                     )
                 };
                 Ok(Parameter {
-                    name,
-                    var,
+                    trainable,
                     moments,
                     grad: vec![],
                 })
@@ -118,27 +156,34 @@ impl AdamW {
     /// # Errors
     /// When the norm is not finite: the parameters are then untouched.
     pub fn step(&mut self, grads: &[GradStore], learning_rate: f64) -> Result<f64> {
-        let present: Vec<(usize, Option<Tensor>)> = self
-            .parameters
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(i, p)| {
-                p.sum_gradients(grads)
-                    .transpose()
-                    .map(|g| g.map(|g| (i, g)))
-            })
-            .collect::<Result<_>>()?;
+        // Once inside the pool, instead of once for each of its many small loops.
+        rayon::scope(|_| self.update(grads, learning_rate))
+    }
+
+    fn update(&mut self, grads: &[GradStore], learning_rate: f64) -> Result<f64> {
         let mut squares = 0f64;
-        for (i, grad) in &present {
-            squares += match grad {
-                None => squared_norm(&self.parameters[*i].grad),
-                Some(g) => f64::from(
-                    g.sqr()?
-                        .sum_all()?
-                        .to_dtype(candle_core::DType::F32)?
-                        .to_scalar::<f32>()?,
-                ),
+        let mut present = vec![];
+        for (i, p) in self.parameters.iter_mut().enumerate() {
+            let own: Vec<&Tensor> = grads
+                .iter()
+                .filter_map(|store| store.get(&p.trainable.var))
+                .collect();
+            let Some((first, rest)) = own.split_first() else {
+                continue;
             };
+            let grad = match p.moments {
+                Moments::Cpu(_) => {
+                    squares += sum_gradients(&own, &mut p.grad)?;
+                    None
+                }
+                Moments::Device(_) => {
+                    let sum = rest.iter().try_fold((*first).clone(), |sum, &g| sum + g)?;
+                    let norm = sum.sqr()?.sum_all()?.to_dtype(candle_core::DType::F32)?;
+                    squares += f64::from(norm.to_scalar::<f32>()?);
+                    Some(sum)
+                }
+            };
+            present.push((i, grad));
         }
         let norm = squares.sqrt();
         if !norm.is_finite() {
@@ -154,29 +199,28 @@ impl AdamW {
             1.0
         };
         let t = self.updates as f64;
+        let update = Update {
+            clip,
+            beta1: c.beta1,
+            beta2: c.beta2,
+            step_size: learning_rate / (1.0 - c.beta1.powf(t)),
+            v_scale: 1.0 / (1.0 - c.beta2.powf(t)).sqrt(),
+            eps: c.eps,
+            keep: 1.0 - learning_rate * c.weight_decay,
+        };
         for (i, grad) in present {
             let p = &mut self.parameters[i];
-            let update = Update {
-                clip,
-                beta1: c.beta1,
-                beta2: c.beta2,
-                step_size: learning_rate / (1.0 - c.beta1.powf(t)),
-                v_scale: 1.0 / (1.0 - c.beta2.powf(t)).sqrt(),
-                eps: c.eps,
-                keep: if p.var.rank() >= 2 {
-                    1.0 - learning_rate * c.weight_decay
-                } else {
-                    1.0
-                },
-            };
+            let spans = p.trainable.spans();
+            let var = &p.trainable.var;
             match (&mut p.moments, grad) {
-                (Moments::Cpu(moments), _) => p.var.inplace_op1(&UpdateOp {
+                (Moments::Cpu(moments), _) => var.inplace_op1(&UpdateOp {
                     update,
+                    spans,
                     grad: &p.grad,
                     moments: Mutex::new(moments),
                 })?,
                 (Moments::Device(moments), Some(grad)) => {
-                    update.on_device(&p.var, &grad, moments)?
+                    update.on_device(var, &spans, &grad, moments)?
                 }
                 (Moments::Device(_), None) => unreachable!("device gradients are tensors"),
             }
@@ -194,12 +238,12 @@ impl AdamW {
             let moments: Vec<Tensor> = match &p.moments {
                 Moments::Cpu(m) => m
                     .iter()
-                    .map(|m| tensor(m.clone(), p.var.dims()))
+                    .map(|m| tensor(m.clone(), p.trainable.var.dims()))
                     .collect::<Result<_>>()?,
                 Moments::Device(m) => m.clone(),
             };
             for (kind, moment) in MOMENTS.iter().zip(moments) {
-                state.insert(format!("{kind}.{}", p.name), moment);
+                state.insert(format!("{kind}.{}", p.trainable.name), moment);
             }
         }
         Ok(state)
@@ -216,22 +260,22 @@ impl AdamW {
                 Moments::Device(m) => m.len(),
             };
             for (i, kind) in MOMENTS.iter().enumerate().take(count) {
-                let key = format!("{kind}.{}", p.name);
+                let key = format!("{kind}.{}", p.trainable.name);
                 let Some(saved) = state.get(&key) else {
                     candle_core::bail!(
                         "the optimiser's state has no {key:?}; it belongs to another model"
                     )
                 };
-                if saved.shape() != p.var.shape() {
+                if saved.shape() != p.trainable.var.shape() {
                     candle_core::bail!(
                         "{key:?} has shape {:?}, its parameter {:?}",
                         saved.shape(),
-                        p.var.shape()
+                        p.trainable.var.shape()
                     )
                 }
                 match &mut p.moments {
                     Moments::Cpu(m) => m[i] = saved.flatten_all()?.to_vec1()?,
-                    Moments::Device(m) => m[i] = saved.to_device(p.var.device())?,
+                    Moments::Device(m) => m[i] = saved.to_device(p.trainable.var.device())?,
                 }
             }
         }
@@ -240,53 +284,42 @@ impl AdamW {
     }
 }
 
-impl Parameter {
-    /// Sums this parameter's gradients over the stores: into `self.grad` on the CPU (inner `None`), as a
-    /// tensor elsewhere. `None` when no store has one.
-    fn sum_gradients(&mut self, stores: &[GradStore]) -> Result<Option<Option<Tensor>>> {
-        let mut grads = stores.iter().filter_map(|s| s.get(&self.var));
-        let Some(first) = grads.next() else {
-            return Ok(None);
-        };
-        if let Moments::Device(_) = self.moments {
-            return grads
-                .try_fold(first.clone(), |sum, g| sum + g)
-                .map(|g| Some(Some(g)));
-        }
-        with_slice(first, |g| {
-            self.grad.clear();
-            self.grad.extend_from_slice(g);
-            Ok(())
-        })?;
-        for grad in grads {
-            with_slice(grad, |g| {
-                self.grad
-                    .par_chunks_mut(CHUNK)
-                    .zip(g.par_chunks(CHUNK))
-                    .for_each(|(sum, g)| {
-                        dispatch(
-                            #[inline(always)]
-                            || add_scaled(sum, 1.0, g),
-                        );
-                    });
-                Ok(())
-            })?;
-        }
-        Ok(Some(None))
-    }
-}
-
-fn squared_norm(x: &[f32]) -> f64 {
-    let parts: Vec<f64> = x
-        .par_chunks(CHUNK)
-        .map(|x| {
-            f64::from(dispatch(
+/// Sums gradients into `sum` in their order, in one pass; returns the square of the sum's norm.
+fn sum_gradients(grads: &[&Tensor], sum: &mut Vec<f32>) -> Result<f64> {
+    let grads = grads
+        .iter()
+        .map(|g| g.contiguous())
+        .collect::<Result<Vec<_>>>()?;
+    let guards: Vec<_> = grads.iter().map(|g| g.storage_and_layout()).collect();
+    let slices = guards
+        .iter()
+        .map(|(storage, layout)| match &**storage {
+            Storage::Cpu(cpu) => slice(cpu, layout),
+            _ => candle_core::bail!("fused AdamW: a CPU gradient is wanted"),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let Some((first, rest)) = slices.split_first() else {
+        return Ok(0.0);
+    };
+    sum.resize(first.len(), 0.0);
+    let chunks = sum.par_chunks_mut(CHUNK).enumerate();
+    let squares: Vec<f64> = chunks
+        .map(|(c, sum)| {
+            let own = c * CHUNK..c * CHUNK + sum.len();
+            let squares = dispatch(
                 #[inline(always)]
-                || dot(x, x),
-            ))
+                || {
+                    sum.copy_from_slice(&first[own.clone()]);
+                    for grad in rest {
+                        add_scaled(sum, 1.0, &grad[own.clone()]);
+                    }
+                    dot(sum, sum)
+                },
+            );
+            f64::from(squares)
         })
         .collect();
-    parts.iter().sum()
+    Ok(squares.iter().sum())
 }
 
 /// `m ← β₁m + (1-β₁)g`, `v ← β₂v + (1-β₂)g²`, `p ← keep·p - step_size·m / (√v·v_scale + ε)`.
@@ -302,7 +335,25 @@ struct Update {
 }
 
 impl Update {
-    fn on_device(self, var: &Var, grad: &Tensor, moments: &mut [Tensor]) -> Result<()> {
+    /// The factors of `var`'s elements: `keep` where they are decayed, else 1.
+    fn factors(self, var: &Var, spans: &[(Range<usize>, bool)]) -> Result<Tensor> {
+        let factors: Vec<f32> = spans
+            .iter()
+            .flat_map(|(range, decayed)| {
+                let factor = if *decayed { self.keep as f32 } else { 1.0 };
+                std::iter::repeat_n(factor, range.len())
+            })
+            .collect();
+        Tensor::from_vec(factors, var.shape(), var.device())?.to_dtype(var.dtype())
+    }
+
+    fn on_device(
+        self,
+        var: &Var,
+        spans: &[(Range<usize>, bool)],
+        grad: &Tensor,
+        moments: &mut [Tensor],
+    ) -> Result<()> {
         let g = (grad * self.clip)?;
         moments[0] = ((&moments[0] * self.beta1)? + (&g * (1.0 - self.beta1))?)?.detach();
         moments[1] = ((&moments[1] * self.beta2)? + (g.sqr()? * (1.0 - self.beta2))?)?.detach();
@@ -311,7 +362,13 @@ impl Update {
         }
         let v = &moments[moments.len() - 1];
         let direction = (&moments[0] / ((v.sqrt()? * self.v_scale)? + self.eps)?)?;
-        var.set(&((var.as_detached_tensor() * self.keep)? - (direction * self.step_size)?)?)
+        let value = var.as_detached_tensor();
+        let kept = match spans {
+            [(_, true)] => (value * self.keep)?,
+            _ if self.keep == 1.0 || spans.iter().all(|(_, decayed)| !decayed) => value,
+            _ => (value * self.factors(var, spans)?)?,
+        };
+        var.set(&(kept - (direction * self.step_size)?)?)
     }
 
     #[inline(always)]
@@ -322,14 +379,11 @@ impl Update {
         m: &mut [f32],
         v: &mut [f32],
         v_max: Option<&mut [f32]>,
+        decayed: bool,
     ) {
         let (clip, b1, b2) = (self.clip as f32, self.beta1 as f32, self.beta2 as f32);
-        let (step, v_scale, eps, keep) = (
-            self.step_size as f32,
-            self.v_scale as f32,
-            self.eps as f32,
-            self.keep as f32,
-        );
+        let keep = if decayed { self.keep as f32 } else { 1.0 };
+        let (step, v_scale, eps) = (self.step_size as f32, self.v_scale as f32, self.eps as f32);
         for ((m, v), &g) in m.iter_mut().zip(v.iter_mut()).zip(g) {
             let g = g * clip;
             *m = b1 * *m + (1.0 - b1) * g;
@@ -352,6 +406,7 @@ impl Update {
 
 struct UpdateOp<'a> {
     update: Update,
+    spans: Vec<(Range<usize>, bool)>,
     grad: &'a [f32],
     moments: Mutex<&'a mut Vec<Vec<f32>>>,
 }
@@ -371,28 +426,30 @@ impl InplaceOp1 for UpdateOp<'_> {
         };
         let (m, rest) = moments.split_at_mut(1);
         let (v, v_max) = rest.split_at_mut(1);
-        let chunks = data[start..end]
-            .par_chunks_mut(CHUNK)
-            .zip(self.grad.par_chunks(CHUNK))
-            .zip(m[0].par_chunks_mut(CHUNK))
-            .zip(v[0].par_chunks_mut(CHUNK));
-        match v_max.first_mut() {
-            Some(v_max) => {
-                chunks
-                    .zip(v_max.par_chunks_mut(CHUNK))
-                    .for_each(|((((p, g), m), v), h)| {
+        let (p, m, v) = (&mut data[start..end], &mut m[0], &mut v[0]);
+        let mut highest = v_max.first_mut();
+        for (span, decayed) in self.spans.iter().cloned() {
+            let chunks = p[span.clone()]
+                .par_chunks_mut(CHUNK)
+                .zip(self.grad[span.clone()].par_chunks(CHUNK))
+                .zip(m[span.clone()].par_chunks_mut(CHUNK))
+                .zip(v[span.clone()].par_chunks_mut(CHUNK));
+            match &mut highest {
+                Some(highest) => chunks.zip(highest[span].par_chunks_mut(CHUNK)).for_each(
+                    |((((p, g), m), v), h)| {
                         dispatch(
                             #[inline(always)]
-                            || self.update.on_chunk(p, g, m, v, Some(h)),
+                            || self.update.on_chunk(p, g, m, v, Some(h), decayed),
                         );
-                    })
+                    },
+                ),
+                None => chunks.for_each(|(((p, g), m), v)| {
+                    dispatch(
+                        #[inline(always)]
+                        || self.update.on_chunk(p, g, m, v, None, decayed),
+                    )
+                }),
             }
-            None => chunks.for_each(|(((p, g), m), v)| {
-                dispatch(
-                    #[inline(always)]
-                    || self.update.on_chunk(p, g, m, v, None),
-                )
-            }),
         }
         Ok(())
     }

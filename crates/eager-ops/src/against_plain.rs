@@ -8,7 +8,10 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{AdamW, AdamWConfig, Dropout, Ops, RowRanges, Segments};
+use crate::{
+    AdamW, AdamWConfig, Attended, Dropout, Layer, LayerInput, LayerShape, Ops, RowRanges, Segments,
+    Trainable,
+};
 
 fn random(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
     let n = shape.iter().product();
@@ -169,59 +172,145 @@ fn dropout_drops_the_same_elements_fused_and_plain() {
 #[test]
 fn attention_over_ragged_sequences() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    // Every kernel width (8, 16, 32, 64, 256), empty and length-1 sequences, odd head widths.
+    // Constant and other head widths, more keys than a vector holds, empty and length-1 sequences.
     for (heads, width, longest) in [
         (1, 1, 3),
         (2, 16, 8),
         (3, 5, 16),
         (4, 32, 20),
-        (2, 24, 40),
-        (1, 8, 70),
+        (2, 64, 40),
+        (1, 40, 70),
     ] {
         let d = heads * width;
         let mut lengths: Vec<usize> = (0..9).map(|_| rng.random_range(0..=longest)).collect();
         lengths.extend([0, 1, longest]);
         let rows = Segments::from_lengths(&lengths);
-        let qkv = [random(&mut rng, &[rows.rows(), 3 * d])];
-        for causal in [false, true] {
-            for p in [0.0, 0.25] {
-                check("self_attention", &mut rng, &qkv, |ops, x| {
-                    ops.self_attention(&x[0], &rows, heads, causal, &Dropout::new(p, 1, 2))
-                });
-            }
-        }
         let queries: Vec<usize> = lengths.iter().map(|_| rng.random_range(0..=5)).collect();
         let queries = Segments::from_lengths(&queries);
+        let seen: Vec<u32> = queries
+            .iter()
+            .zip(&lengths)
+            .flat_map(|(q, &l)| q.map(move |_| l as u32))
+            .map(|l| rng.random_range(0..=l))
+            .collect();
         let inputs = [
             random(&mut rng, &[queries.rows(), d]),
             random(&mut rng, &[rows.rows(), 2 * d]),
         ];
-        for p in [0.0, 0.25] {
-            check("cross_attention", &mut rng, &inputs, |ops, x| {
-                ops.cross_attention(&x[0], &queries, &x[1], &rows, heads, &Dropout::new(p, 1, 2))
+        for seen in [None, Some(seen.as_slice())] {
+            for p in [0.0, 0.25] {
+                check("attention", &mut rng, &inputs, |ops, x| {
+                    let attended = Attended {
+                        kv: &x[1],
+                        rows: &rows,
+                    };
+                    let dropout = Dropout::new(p, 1, 2);
+                    ops.attention(&x[0], &queries, attended, seen, heads, &dropout)
+                });
+            }
+        }
+    }
+}
+
+/// Layers over more than one tile, with empty sequences; wanted rows; every gradient, of all parameters too.
+#[test]
+fn layers_with_and_without_memory() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    for (heads, width, feed_forward) in [(2, 16, 24), (1, 7, 5)] {
+        let lengths: Vec<usize> = (0..70).map(|i| [5, 0, 9, 1, 3][i % 5]).collect();
+        let rows = Segments::from_lengths(&lengths);
+        let memory_lengths: Vec<usize> = (0..70).map(|i| [2, 3, 0, 12][i % 4]).collect();
+        let memory_rows = Segments::from_lengths(&memory_lengths);
+        let wanted: Vec<u32> = (0..rows.rows() as u32).filter(|r| r % 3 != 1).collect();
+        for (cross, wanted, causal, p) in [
+            (false, None, false, 0.0),
+            (false, Some(wanted.as_slice()), true, 0.2),
+            (true, None, true, 0.2),
+            (true, Some(&wanted), false, 0.0),
+        ] {
+            let shape = LayerShape {
+                d_model: heads * width,
+                heads,
+                feed_forward,
+                cross,
+                eps: 1e-5,
+            };
+            let mut inputs = vec![
+                random(&mut rng, &[rows.rows(), shape.d_model]),
+                (random(&mut rng, &[shape.size()]) * 0.5).unwrap(),
+            ];
+            if cross {
+                inputs.push(random(&mut rng, &[memory_rows.rows(), shape.d_model]));
+            }
+            let name = format!("layer {shape:?}, {} wanted", wanted.map_or(0, <[u32]>::len));
+            check(&name, &mut rng, &inputs, |ops, x| {
+                let input = LayerInput {
+                    rows: &rows,
+                    wanted,
+                    causal,
+                    memory: x.get(2).map(|memory| (memory, &memory_rows)),
+                };
+                Layer::new(shape, x[1].clone())?.forward(ops, &x[0], input, &Dropout::new(p, 3, 4))
             });
         }
     }
 }
 
 #[test]
-fn causal_attention_cannot_see_ahead() {
+fn a_graph_can_be_differentiated_twice() {
+    let mut rng = ChaCha8Rng::seed_from_u64(10);
+    let shape = LayerShape {
+        d_model: 8,
+        heads: 2,
+        feed_forward: 8,
+        cross: false,
+        eps: 1e-5,
+    };
+    let packed = Var::from_tensor(&random(&mut rng, &[shape.size()])).unwrap();
+    let layer = Layer::new(shape, packed.as_tensor().clone()).unwrap();
+    let (x, rows) = (random(&mut rng, &[6, 8]), Segments::from_lengths(&[2, 4]));
+    let input = LayerInput {
+        rows: &rows,
+        wanted: None,
+        causal: false,
+        memory: None,
+    };
+    let y = layer
+        .forward(Ops::Fused, &x, input, &Dropout::new(0.1, 1, 1))
+        .unwrap();
+    let loss = y.sqr().unwrap().sum_all().unwrap();
+    let grad = || values(loss.backward().unwrap().get(&packed).unwrap());
+    assert_eq!(grad(), grad());
+}
+
+#[test]
+fn causal_layers_cannot_see_ahead() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let rows = Segments::from_lengths(&[6]);
-    let qkv = random(&mut rng, &[6, 24]);
-    let later = Tensor::cat(
-        &[&qkv.narrow(0, 0, 4).unwrap(), &random(&mut rng, &[2, 24])],
-        0,
-    )
-    .unwrap();
+    let x = random(&mut rng, &[6, 8]);
+    let later = random(&mut rng, &[2, 8]);
+    let later = Tensor::cat(&[&x.narrow(0, 0, 4).unwrap(), &later], 0).unwrap();
+    let shape = LayerShape {
+        d_model: 8,
+        heads: 2,
+        feed_forward: 8,
+        cross: false,
+        eps: 1e-5,
+    };
+    let layer = Layer::new(shape, random(&mut rng, &[shape.size()])).unwrap();
     for ops in [Ops::Fused, Ops::Plain] {
-        let out = |x| {
-            ops.self_attention(x, &rows, 2, true, &Dropout::off())
-                .unwrap()
-                .narrow(0, 0, 4)
-                .unwrap()
+        let out = |x, causal| {
+            let input = LayerInput {
+                rows: &rows,
+                wanted: None,
+                causal,
+                memory: None,
+            };
+            let out = layer.forward(ops, x, input, &Dropout::off()).unwrap();
+            values(&out.narrow(0, 0, 4).unwrap())
         };
-        close("prefix", &out(&qkv), &out(&later), 0.0);
+        assert_eq!(out(&x, true), out(&later, true));
+        assert_ne!(out(&x, false), out(&later, false));
     }
 }
 
@@ -255,15 +344,53 @@ fn bad_shapes_are_errors_not_panics() {
             ops.linear(&x, &random(&mut rng, &[3, 5]), &random(&mut rng, &[3]))
                 .is_err()
         );
-        assert!(
-            ops.self_attention(&x, &Segments::from_lengths(&[3]), 2, false, &Dropout::off())
-                .is_err()
-        );
-        assert!(
-            ops.self_attention(&x, &seqs, 3, false, &Dropout::off())
-                .is_err()
-        );
+        let kv = random(&mut rng, &[4, 24]);
+        let attend = |rows: &[usize], seen: Option<&[u32]>, heads| {
+            let attended = Attended {
+                kv: &kv,
+                rows: &seqs,
+            };
+            let rows = Segments::from_lengths(rows);
+            ops.attention(&x, &rows, attended, seen, heads, &Dropout::off())
+        };
+        assert!(attend(&[4], None, 2).is_ok());
+        assert!(attend(&[3], None, 2).is_err());
+        assert!(attend(&[4], None, 5).is_err());
+        assert!(attend(&[4], Some(&[1, 2, 3, 5]), 2).is_err());
+        assert!(attend(&[4], Some(&[1, 2, 3]), 2).is_err());
+        let shape = |cross| LayerShape {
+            d_model: 12,
+            heads: 2,
+            feed_forward: 4,
+            cross,
+            eps: 1e-5,
+        };
+        let layer = |cross| {
+            let packed = random(&mut ChaCha8Rng::seed_from_u64(1), &[shape(cross).size()]);
+            Layer::new(shape(cross), packed).unwrap()
+        };
+        let input = |wanted| LayerInput {
+            rows: &seqs,
+            wanted,
+            causal: false,
+            memory: None,
+        };
+        let forward = |cross, wanted| layer(cross).forward(ops, &x, input(wanted), &Dropout::off());
+        assert_eq!(forward(false, Some(&[1, 3][..])).unwrap().dims(), [2, 12]);
+        assert_eq!(forward(false, Some(&[][..])).unwrap().dims(), [0, 12]);
+        assert!(forward(false, Some(&[3, 1][..])).is_err());
+        assert!(forward(false, Some(&[4][..])).is_err());
+        assert!(forward(true, None).is_err());
     }
+    let short = random(&mut rng, &[7]);
+    let shape = LayerShape {
+        d_model: 12,
+        heads: 2,
+        feed_forward: 4,
+        cross: false,
+        eps: 1e-5,
+    };
+    assert!(Layer::new(shape, short).is_err());
     assert!(RowRanges::new(vec![0..2, 2..4], vec![2, 2]).is_err());
     assert!(RowRanges::new(vec![0..2, 1..3], vec![0, 1]).is_err());
     assert!(RowRanges::new(vec![], vec![]).is_err());
@@ -288,7 +415,7 @@ fn adamw_follows_its_formula_and_resumes_exactly() {
         let named = |vars: &[Var]| {
             vars.iter()
                 .enumerate()
-                .map(|(i, v)| (format!("p{i}"), v.clone()))
+                .map(|(i, v)| Trainable::new(format!("p{i}"), v.clone()))
                 .collect()
         };
         let mut optimiser = AdamW::new(named(&vars), config.clone()).unwrap();
@@ -394,8 +521,11 @@ fn adamw_follows_its_formula_and_resumes_exactly() {
 #[test]
 fn a_gradient_that_is_not_finite_leaves_the_parameters_alone() {
     let var = Var::from_tensor(&Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap()).unwrap();
-    let mut optimiser =
-        AdamW::new(vec![("p".into(), var.clone())], AdamWConfig::default()).unwrap();
+    let mut optimiser = AdamW::new(
+        vec![Trainable::new("p", var.clone())],
+        AdamWConfig::default(),
+    )
+    .unwrap();
     let grads = (var.as_tensor() * f64::NAN)
         .unwrap()
         .sum_all()

@@ -1,16 +1,18 @@
-//! Multi-head attention over packed short sequences, self and cross.
+//! Multi-head attention over packed short sequences: of a sequence's queries over its keys and values.
 //!
-//! For sequence `s` and head `h`: `softmax(q·kᵀ / √d_h)·v`, over exactly the keys the sequence has.
-//! A sequence without keys gives zeros. Probabilities are not kept: the backward pass computes them
+//! For sequence `s` and head `h`: `softmax(q·kᵀ / √d_h)·v`, over exactly the keys the sequence has, or the first of them
+//! that a query sees. A sequence without keys gives zeros. Probabilities are not kept: the backward pass computes them
 //! again from the queries and keys, which at these lengths costs less than the memory would.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::Segments;
 use crate::dropout::Mask;
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{add_scaled, dispatch, exp, sum};
+use crate::vector::{dispatch, dot, exp, max, sum};
 
 /// The most keys a sequence may have.
 pub const MAX_KEYS: usize = 256;
@@ -18,99 +20,93 @@ pub const MAX_KEYS: usize = 256;
 /// Sequences below which work is not split further.
 const MIN_SEQUENCES: usize = 8;
 
+/// Floats of a vector register; rows of probabilities are padded to a multiple.
+const LANES: usize = 16;
+
 /// What is the same for every sequence and head.
 #[derive(Clone)]
 pub(crate) struct Attention {
     pub(crate) queries: Segments,
     pub(crate) keys: Segments,
     pub(crate) heads: usize,
-    /// Query `i` sees keys `0..=i` only.
-    pub(crate) causal: bool,
+    /// For each query row how many keys of its sequence it sees, from the first on; all without.
+    pub(crate) seen: Option<Arc<[u32]>>,
     pub(crate) mask: Option<Mask>,
 }
 
-/// One sequence's rows of queries, keys or values inside a wider matrix.
+/// A sequence's rows inside a wider matrix.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     data: &'a [f32],
     stride: usize,
-    column: usize,
 }
 
 impl<'a> Rows<'a> {
     #[inline(always)]
-    fn get(self, row: usize, from: usize, width: usize) -> &'a [f32] {
-        let at = row * self.stride + self.column + from;
+    fn get(self, row: usize, column: usize, width: usize) -> &'a [f32] {
+        let at = row * self.stride + column;
         &self.data[at..at + width]
     }
 }
 
-/// The gradient rows of one sequence: `column` is where queries, keys or values begin.
-struct RowsMut<'a> {
-    data: &'a mut [f32],
-    stride: usize,
-    column: usize,
-}
-
-impl RowsMut<'_> {
-    #[inline(always)]
-    fn get(&mut self, row: usize, from: usize, width: usize) -> &mut [f32] {
-        let at = row * self.stride + self.column + from;
-        &mut self.data[at..at + width]
-    }
-}
-
-/// One head of one sequence.
+/// One head of one sequence. Functions are generic over its width, so that the usual ones are compiled with constant
+/// trip counts; 0 stands for any.
 struct Head<'a> {
     q: Rows<'a>,
-    k: Rows<'a>,
-    v: Rows<'a>,
+    /// Keys in the first half of a row, values in the second.
+    kv: Rows<'a>,
     /// Queries and keys in the sequence.
     lengths: (usize, usize),
     /// Where the head's columns start, and how many there are.
     from: usize,
     width: usize,
-    causal: bool,
+    seen: Option<&'a [u32]>,
     mask: Option<Mask>,
     /// Index of the first query's probabilities in the dropout site, and the step to the next query's.
     site: (u32, u32),
 }
 
-/// `columns[c·W + j] = rows[j][c]`, zero for `j` past the last row.
+/// Probabilities and their gradients of one head: a row a query, padded to whole vectors.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    p: Vec<f32>,
+    ds: Vec<f32>,
+}
+
+/// `out = Σ_r weight(r)·row(r)`.
 #[inline(always)]
-fn transpose<const W: usize>(
-    columns: &mut Vec<f32>,
-    rows: Rows<'_>,
+fn combine<'a>(
+    out: &mut [f32],
     n: usize,
-    from: usize,
-    width: usize,
+    weight: impl Fn(usize) -> f32,
+    row: impl Fn(usize) -> &'a [f32],
 ) {
-    columns.clear();
-    columns.resize(width * W, 0.0);
-    for j in 0..n {
-        for (c, &x) in rows.get(j, from, width).iter().enumerate() {
-            columns[c * W + j] = x;
+    let whole = out.len() - out.len() % LANES;
+    for c in (0..whole).step_by(LANES) {
+        let mut lanes = [0f32; LANES];
+        for r in 0..n {
+            let w = weight(r);
+            for (lane, &x) in lanes.iter_mut().zip(&row(r)[c..c + LANES]) {
+                *lane += w * x;
+            }
         }
+        out[c..c + LANES].copy_from_slice(&lanes);
+    }
+    for (c, out) in out.iter_mut().enumerate().skip(whole) {
+        *out = (0..n).map(|r| weight(r) * row(r)[c]).sum();
     }
 }
 
-/// `out[j] = Σ_c x[c]·columns[c][j]`.
-#[inline(always)]
-fn products<const W: usize>(x: &[f32], columns: &[f32]) -> [f32; W] {
-    let mut out = [0f32; W];
-    for (&x, column) in x.iter().zip(columns.chunks_exact(W)) {
-        for (o, &c) in out.iter_mut().zip(column) {
-            *o += x * c;
-        }
+impl<'a> Head<'a> {
+    #[inline(always)]
+    fn width<const W: usize>(&self) -> usize {
+        if W == 0 { self.width } else { W }
     }
-    out
-}
 
-impl Head<'_> {
     /// How many keys query `i` sees.
     #[inline(always)]
     fn seen(&self, i: usize) -> usize {
-        if self.causal { i + 1 } else { self.lengths.1 }
+        self.seen.map_or(self.lengths.1, |seen| seen[i] as usize)
     }
 
     #[inline(always)]
@@ -118,124 +114,118 @@ impl Head<'_> {
         1.0 / (self.width as f32).sqrt()
     }
 
-    /// Probabilities of query `i` over the keys; zero past those it sees.
     #[inline(always)]
-    fn probabilities<const W: usize>(&self, i: usize, k_columns: &[f32]) -> [f32; W] {
-        let mut p = products::<W>(self.q.get(i, self.from, self.width), k_columns);
-        let seen = self.seen(i);
-        let highest = p[..seen].iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let scale = self.scale();
-        for (j, p) in p.iter_mut().enumerate() {
-            *p = if j < seen {
-                exp((*p - highest) * scale)
-            } else {
-                0.0
-            };
+    fn query<const W: usize>(&self, i: usize) -> &'a [f32] {
+        self.q.get(i, self.from, self.width::<W>())
+    }
+
+    #[inline(always)]
+    fn key<const W: usize>(&self, j: usize) -> &'a [f32] {
+        self.kv.get(j, self.from, self.width::<W>())
+    }
+
+    #[inline(always)]
+    fn value<const W: usize>(&self, j: usize) -> &'a [f32] {
+        let column = self.kv.stride / 2 + self.from;
+        self.kv.get(j, column, self.width::<W>())
+    }
+
+    /// Probabilities of query `i` over the keys, to the end of `p` with zeros past those it sees.
+    #[inline(always)]
+    fn probabilities<const W: usize>(&self, i: usize, p: &mut [f32]) {
+        let (q, seen) = (self.query::<W>(i), self.seen(i));
+        if seen == 0 {
+            return p.fill(0.0);
         }
-        let inverse = 1.0 / sum(&p);
+        for (j, p) in p[..seen].iter_mut().enumerate() {
+            *p = dot(q, self.key::<W>(j));
+        }
+        p[seen..].fill(f32::NEG_INFINITY);
+        let (highest, scale) = (max(p), self.scale());
+        p.iter_mut().for_each(|p| *p = exp((*p - highest) * scale));
+        p[seen..].fill(0.0);
+        let inverse = 1.0 / sum(p);
         p.iter_mut().for_each(|p| *p *= inverse);
-        p
     }
 
-    /// Dropout factors of query `i`'s probabilities.
+    /// Multiplies by the dropout factors of query `i`'s probabilities.
     #[inline(always)]
-    fn factors<const W: usize>(&self, i: usize) -> [f32; W] {
-        let Some(mask) = self.mask else {
-            return [1.0; W];
-        };
-        let first = self
-            .site
-            .0
-            .wrapping_add((i as u32).wrapping_mul(self.site.1));
-        std::array::from_fn(|j| mask.factor(first.wrapping_add(j as u32)))
+    fn drop(&self, i: usize, p: &mut [f32]) {
+        let Some(mask) = self.mask else { return };
+        let step = (i as u32).wrapping_mul(self.site.1);
+        let first = self.site.0.wrapping_add(step);
+        for (j, p) in p.iter_mut().enumerate() {
+            *p *= mask.factor(first.wrapping_add(j as u32));
+        }
     }
 
+    /// Rows of `out` are `stride` apart.
     #[inline(always)]
-    fn forward<const W: usize>(&self, out: &mut RowsMut<'_>, scratch: &mut Scratch) {
-        transpose::<W>(
-            &mut scratch.k,
-            self.k,
-            self.lengths.1,
-            self.from,
-            self.width,
-        );
+    fn forward<const W: usize>(&self, out: &mut [f32], stride: usize, scratch: &mut Scratch) {
+        let p = &mut scratch.p;
+        p.resize(self.lengths.1.next_multiple_of(LANES), 0.0);
         for i in 0..self.lengths.0 {
-            let mut p = self.probabilities::<W>(i, &scratch.k);
-            for (p, f) in p.iter_mut().zip(self.factors::<W>(i)) {
-                *p *= f;
-            }
-            let out = out.get(i, self.from, self.width);
-            out.fill(0.0);
-            for (j, &p) in p[..self.seen(i)].iter().enumerate() {
-                add_scaled(out, p, self.v.get(j, self.from, self.width));
-            }
+            self.probabilities::<W>(i, p);
+            self.drop(i, p);
+            let out = &mut out[i * stride + self.from..][..self.width::<W>()];
+            combine(out, self.seen(i), |j| p[j], |j| self.value::<W>(j));
         }
     }
 
     /// With `P = p∘f` (dropout factors `f`): `dv = Pᵀg`, `dp = (g·vᵀ)∘f`,
-    /// `ds = p∘(dp - Σ p∘dp)/√d_h`, `dq = ds·k`, `dk = dsᵀq`.
+    /// `ds = p∘(dp - Σ p∘dp)/√d_h`, `dq = ds·k`, `dk = dsᵀq`. `g` and `dq` are laid out as `q`, `dkv` as `kv`.
     #[inline(always)]
     fn backward<const W: usize>(
         &self,
         g: Rows<'_>,
-        dq: &mut RowsMut<'_>,
-        dk: &mut RowsMut<'_>,
-        dv: &mut RowsMut<'_>,
+        dq: &mut [f32],
+        dkv: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let (from, width) = (self.from, self.width);
-        transpose::<W>(&mut scratch.k, self.k, self.lengths.1, from, width);
-        transpose::<W>(&mut scratch.v, self.v, self.lengths.1, from, width);
-        let sums = &mut scratch.sums;
-        sums.clear();
-        sums.resize(2 * W * width, 0.0);
-        let (k_sums, v_sums) = sums.split_at_mut(W * width);
-        for i in 0..self.lengths.0 {
-            let (g, q) = (g.get(i, from, width), self.q.get(i, from, width));
-            let p = self.probabilities::<W>(i, &scratch.k);
-            let f = self.factors::<W>(i);
-            let mut dp = products::<W>(g, &scratch.v);
-            let mut mean = 0.0;
-            for j in 0..W {
-                dp[j] *= f[j];
-                mean += p[j] * dp[j];
+        let ((queries, keys), width) = (self.lengths, self.width::<W>());
+        let padded = keys.next_multiple_of(LANES);
+        let Scratch { p: ps, ds: dss } = scratch;
+        ps.resize(queries * padded, 0.0);
+        dss.resize(queries * padded, 0.0);
+        for i in 0..queries {
+            let (g, seen) = (g.get(i, self.from, width), self.seen(i));
+            let p = &mut ps[i * padded..][..padded];
+            let ds = &mut dss[i * padded..][..padded];
+            self.probabilities::<W>(i, p);
+            for (j, ds) in ds[..seen].iter_mut().enumerate() {
+                *ds = dot(g, self.value::<W>(j));
             }
-            let scale = self.scale();
-            let dq = dq.get(i, from, width);
-            dq.fill(0.0);
-            for j in 0..self.seen(i) {
-                let ds = p[j] * (dp[j] - mean) * scale;
-                add_scaled(dq, ds, self.k.get(j, from, width));
-                add_scaled(&mut k_sums[j * width..(j + 1) * width], ds, q);
-                add_scaled(&mut v_sums[j * width..(j + 1) * width], p[j] * f[j], g);
+            ds[seen..].fill(0.0);
+            self.drop(i, ds);
+            let (mean, scale) = (dot(p, ds), self.scale());
+            for (ds, &p) in ds.iter_mut().zip(p.iter()) {
+                *ds = p * (*ds - mean) * scale;
             }
+            self.drop(i, p);
+            let dq = &mut dq[i * self.q.stride + self.from..][..width];
+            combine(dq, seen, |j| ds[j], |j| self.key::<W>(j));
         }
-        for j in 0..self.lengths.1 {
-            dk.get(j, from, width)
-                .copy_from_slice(&k_sums[j * width..(j + 1) * width]);
-            dv.get(j, from, width)
-                .copy_from_slice(&v_sums[j * width..(j + 1) * width]);
+        let (p, ds) = (&*ps, &*dss);
+        for j in 0..keys {
+            let at = j * self.kv.stride + self.from;
+            let weight = |i: usize| ds[i * padded + j];
+            let dk = &mut dkv[at..at + width];
+            combine(dk, queries, weight, |i| self.query::<W>(i));
+            let at = at + self.kv.stride / 2;
+            let weight = |i: usize| p[i * padded + j];
+            let dv = &mut dkv[at..at + width];
+            combine(dv, queries, weight, |i| g.get(i, self.from, width));
         }
     }
 }
 
-/// Per-task scratch: transposed keys and values, and sums of key and value gradients.
-#[derive(Default)]
-struct Scratch {
-    k: Vec<f32>,
-    v: Vec<f32>,
-    sums: Vec<f32>,
-}
-
-/// Calls `$head.$method::<W>(…)` with the narrowest `W` that holds `$keys` keys.
+/// Calls `$head.$method::<W>(…)` with the head's width as a constant where it is a usual one.
 macro_rules! with_width {
-    ($keys:expr, $head:ident . $method:ident ($($arg:expr),*)) => {
-        dispatch(#[inline(always)] || match $keys {
-            0..=8 => $head.$method::<8>($($arg),*),
-            9..=16 => $head.$method::<16>($($arg),*),
-            17..=32 => $head.$method::<32>($($arg),*),
-            33..=64 => $head.$method::<64>($($arg),*),
-            _ => $head.$method::<MAX_KEYS>($($arg),*),
+    ($head:ident . $method:ident ($($arg:expr),*)) => {
+        dispatch(#[inline(always)] || match $head.width {
+            32 => $head.$method::<32>($($arg),*),
+            64 => $head.$method::<64>($($arg),*),
+            _ => $head.$method::<0>($($arg),*),
         })
     };
 }
@@ -277,30 +267,23 @@ impl Attention {
                 keys.longest()
             )
         }
+        if let Some(seen) = &self.seen {
+            let fits = |(queries, keys): (std::ops::Range<usize>, std::ops::Range<usize>)| {
+                seen[queries].iter().all(|&s| s as usize <= keys.len())
+            };
+            if seen.len() != query_rows || !queries.iter().zip(keys.iter()).all(fits) {
+                candle_core::bail!(
+                    "attention: what each of {query_rows} queries sees is said for {}, or is more than its sequence has",
+                    seen.len()
+                )
+            }
+        }
         Ok(())
     }
 
-    fn head<'a>(
-        &self,
-        sequence: usize,
-        head: usize,
-        width: usize,
-        q: Rows<'a>,
-        k: Rows<'a>,
-        v: Rows<'a>,
-    ) -> Head<'a> {
-        let rows = self.queries.range(sequence);
-        Head {
-            q,
-            k,
-            v,
-            lengths: (rows.len(), self.keys.range(sequence).len()),
-            from: head * width,
-            width,
-            causal: self.causal,
-            mask: self.mask,
-            site: (self.site(rows.start, head), self.site(1, 0)),
-        }
+    /// How many keys query row `row` sees, of `keys`.
+    pub(crate) fn seen(&self, row: usize, keys: usize) -> usize {
+        self.seen.as_ref().map_or(keys, |seen| seen[row] as usize)
     }
 
     /// Index of the first probability of (query row, head) in the dropout site.
@@ -308,161 +291,84 @@ impl Attention {
         ((row * self.heads + head) * MAX_KEYS) as u32
     }
 
-    /// Output rows `[queries, d]` for whole packed matrices.
-    fn forward(&self, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, d: usize) -> Vec<f32> {
-        let width = d / self.heads;
-        let mut out = uninit(self.queries.rows() * d);
-        split(&mut out, &self.queries, d)
-            .into_par_iter()
-            .enumerate()
-            .with_min_len(MIN_SEQUENCES)
-            .for_each_init(Scratch::default, |scratch, (s, out)| {
-                let mut out = RowsMut {
-                    data: out,
-                    stride: d,
-                    column: 0,
-                };
-                let keys = self.keys.range(s).len();
-                if keys == 0 {
-                    out.data.fill(0.0);
-                    return;
-                }
-                let (q, k, v) = (
-                    self.of_queries(q, s),
-                    self.of_keys(k, s),
-                    self.of_keys(v, s),
-                );
-                for h in 0..self.heads {
-                    let head = self.head(s, h, width, q, k, v);
-                    with_width!(keys, head.forward(&mut out, scratch));
-                }
-            });
-        out
-    }
-
-    fn of_queries<'a>(&self, rows: Rows<'a>, sequence: usize) -> Rows<'a> {
-        Rows {
-            data: &rows.data[self.queries.range(sequence).start * rows.stride..],
-            ..rows
+    /// One head of sequence `s`, of which `q` and `kv` are the rows.
+    fn head<'a>(
+        &'a self,
+        s: usize,
+        head: usize,
+        q: &'a [f32],
+        kv: &'a [f32],
+        d: usize,
+    ) -> Head<'a> {
+        let (queries, width) = (self.queries.range(s), d / self.heads);
+        Head {
+            q: Rows { data: q, stride: d },
+            kv: Rows {
+                data: kv,
+                stride: 2 * d,
+            },
+            lengths: (queries.len(), self.keys.range(s).len()),
+            from: head * width,
+            width,
+            seen: self.seen.as_ref().map(|seen| &seen[queries.clone()]),
+            mask: self.mask,
+            site: (self.site(queries.start, head), self.site(1, 0)),
         }
     }
 
-    fn of_keys<'a>(&self, rows: Rows<'a>, sequence: usize) -> Rows<'a> {
-        Rows {
-            data: &rows.data[self.keys.range(sequence).start * rows.stride..],
-            ..rows
+    /// Sequence `s` alone: its queries `q`, keys and values `kv`, and its rows of the output.
+    pub(crate) fn sequence_forward(
+        &self,
+        s: usize,
+        (q, kv): (&[f32], &[f32]),
+        d: usize,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        if kv.is_empty() {
+            return out.fill(0.0);
+        }
+        for h in 0..self.heads {
+            let head = self.head(s, h, q, kv, d);
+            with_width!(head.forward(out, d, scratch));
         }
     }
-}
 
-/// Self-attention over `qkv: [n, 3·d]`, queries, keys and values side by side.
-pub(crate) struct SelfAttentionOp(pub(crate) Attention);
-
-/// The three column blocks of a packed projection.
-fn thirds(data: &[f32], d: usize) -> [Rows<'_>; 3] {
-    [0, d, 2 * d].map(|column| Rows {
-        data,
-        stride: 3 * d,
-        column,
-    })
-}
-
-impl CustomOp1 for SelfAttentionOp {
-    fn name(&self) -> &'static str {
-        "fused-self-attention"
+    /// The gradient `g` of sequence `s`'s output to that of its queries and of its keys and values.
+    pub(crate) fn sequence_backward(
+        &self,
+        s: usize,
+        (q, kv, g): (&[f32], &[f32], &[f32]),
+        d: usize,
+        (dq, dkv): (&mut [f32], &mut [f32]),
+        scratch: &mut Scratch,
+    ) {
+        if kv.is_empty() {
+            return dq.fill(0.0);
+        }
+        let g = Rows { data: g, stride: d };
+        for h in 0..self.heads {
+            let head = self.head(s, h, q, kv, d);
+            with_width!(head.backward(g, dq, dkv, scratch));
+        }
     }
 
-    fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, width) = layout.shape().dims2()?;
-        let d = width / 3;
-        let [q, k, v] = thirds(slice(qkv, layout)?, d);
-        Ok((CpuStorage::F32(self.0.forward(q, k, v, d)), (n, d).into()))
-    }
-
-    fn bwd(&self, qkv: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (n, width) = qkv.dims2()?;
-        let d = width / 3;
-        let op = &self.0;
-        with_slice(qkv, |qkv| {
-            with_slice(grad, |g| {
-                let [q, k, v] = thirds(qkv, d);
-                let g = Rows {
-                    data: g,
-                    stride: d,
-                    column: 0,
-                };
-                let mut dqkv = uninit(n * 3 * d);
-                split(&mut dqkv, &op.queries, 3 * d)
-                    .into_par_iter()
-                    .enumerate()
-                    .with_min_len(MIN_SEQUENCES)
-                    .for_each_init(
-                        || (Scratch::default(), vec![], vec![], vec![]),
-                        |(scratch, dq, dk, dv), (s, out)| {
-                            let length = op.keys.range(s).len();
-                            for part in [&mut *dq, &mut *dk, &mut *dv] {
-                                part.resize(length * d, 0.0);
-                            }
-                            let (q, k, v, g) = (
-                                op.of_queries(q, s),
-                                op.of_keys(k, s),
-                                op.of_keys(v, s),
-                                op.of_queries(g, s),
-                            );
-                            {
-                                let mut dq = RowsMut {
-                                    data: dq,
-                                    stride: d,
-                                    column: 0,
-                                };
-                                let mut dk = RowsMut {
-                                    data: dk,
-                                    stride: d,
-                                    column: 0,
-                                };
-                                let mut dv = RowsMut {
-                                    data: dv,
-                                    stride: d,
-                                    column: 0,
-                                };
-                                for h in 0..op.heads {
-                                    let head = op.head(s, h, d / op.heads, q, k, v);
-                                    with_width!(
-                                        length,
-                                        head.backward(g, &mut dq, &mut dk, &mut dv, scratch)
-                                    );
-                                }
-                            }
-                            for (i, row) in out.chunks_exact_mut(3 * d).enumerate() {
-                                for (part, column) in
-                                    [&*dq, &*dk, &*dv].into_iter().zip([0, d, 2 * d])
-                                {
-                                    row[column..column + d]
-                                        .copy_from_slice(&part[i * d..(i + 1) * d]);
-                                }
-                            }
-                        },
-                    );
-                Ok(Some(tensor(dqkv, &[n, 3 * d])?))
-            })
-        })
+    /// The rows of sequence `s` in packed queries and keys of width `d`.
+    fn own<'a>(&self, s: usize, q: &'a [f32], kv: &'a [f32], d: usize) -> (&'a [f32], &'a [f32]) {
+        let (queries, keys) = (self.queries.range(s), self.keys.range(s));
+        (
+            &q[queries.start * d..queries.end * d],
+            &kv[keys.start * 2 * d..keys.end * 2 * d],
+        )
     }
 }
 
 /// Attention of `q: [nq, d]` over `kv: [nk, 2·d]`, keys and values side by side.
-pub(crate) struct CrossAttentionOp(pub(crate) Attention);
+pub(crate) struct AttentionOp(pub(crate) Attention);
 
-fn halves(data: &[f32], d: usize) -> [Rows<'_>; 2] {
-    [0, d].map(|column| Rows {
-        data,
-        stride: 2 * d,
-        column,
-    })
-}
-
-impl CustomOp2 for CrossAttentionOp {
+impl CustomOp2 for AttentionOp {
     fn name(&self) -> &'static str {
-        "fused-cross-attention"
+        "fused-attention"
     }
 
     fn cpu_fwd(
@@ -472,14 +378,18 @@ impl CustomOp2 for CrossAttentionOp {
         kv: &CpuStorage,
         kvl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (n, d) = ql.shape().dims2()?;
-        let q = Rows {
-            data: slice(q, ql)?,
-            stride: d,
-            column: 0,
-        };
-        let [k, v] = halves(slice(kv, kvl)?, d);
-        Ok((CpuStorage::F32(self.0.forward(q, k, v, d)), (n, d).into()))
+        let (nq, d) = ql.shape().dims2()?;
+        let (q, kv) = (slice(q, ql)?, slice(kv, kvl)?);
+        let mut out = uninit(nq * d);
+        split(&mut out, &self.0.queries, d)
+            .into_par_iter()
+            .enumerate()
+            .with_min_len(MIN_SEQUENCES)
+            .for_each_init(Scratch::default, |scratch, (s, out)| {
+                let own = self.0.own(s, q, kv, d);
+                self.0.sequence_forward(s, own, d, out, scratch);
+            });
+        Ok((CpuStorage::F32(out), (nq, d).into()))
     }
 
     fn bwd(
@@ -494,69 +404,17 @@ impl CustomOp2 for CrossAttentionOp {
         with_slice(q, |q| {
             with_slice(kv, |kv| {
                 with_slice(grad, |g| {
-                    let q = Rows {
-                        data: q,
-                        stride: d,
-                        column: 0,
-                    };
-                    let g = Rows {
-                        data: g,
-                        stride: d,
-                        column: 0,
-                    };
-                    let [k, v] = halves(kv, d);
                     let (mut dq, mut dkv) = (uninit(nq * d), uninit(nk * 2 * d));
                     split(&mut dq, &op.queries, d)
                         .into_par_iter()
                         .zip(split(&mut dkv, &op.keys, 2 * d))
                         .enumerate()
                         .with_min_len(MIN_SEQUENCES)
-                        .for_each_init(
-                            || (Scratch::default(), vec![], vec![]),
-                            |(scratch, dk, dv), (s, (dq, dkv))| {
-                                let keys = op.keys.range(s).len();
-                                if keys == 0 {
-                                    dq.fill(0.0);
-                                    return;
-                                }
-                                dk.resize(keys * d, 0.0);
-                                dv.resize(keys * d, 0.0);
-                                let (q, k, v, g) = (
-                                    op.of_queries(q, s),
-                                    op.of_keys(k, s),
-                                    op.of_keys(v, s),
-                                    op.of_queries(g, s),
-                                );
-                                {
-                                    let mut dq = RowsMut {
-                                        data: dq,
-                                        stride: d,
-                                        column: 0,
-                                    };
-                                    let mut dk = RowsMut {
-                                        data: dk,
-                                        stride: d,
-                                        column: 0,
-                                    };
-                                    let mut dv = RowsMut {
-                                        data: dv,
-                                        stride: d,
-                                        column: 0,
-                                    };
-                                    for h in 0..op.heads {
-                                        let head = op.head(s, h, d / op.heads, q, k, v);
-                                        with_width!(
-                                            keys,
-                                            head.backward(g, &mut dq, &mut dk, &mut dv, scratch)
-                                        );
-                                    }
-                                }
-                                for (j, row) in dkv.chunks_exact_mut(2 * d).enumerate() {
-                                    row[..d].copy_from_slice(&dk[j * d..(j + 1) * d]);
-                                    row[d..].copy_from_slice(&dv[j * d..(j + 1) * d]);
-                                }
-                            },
-                        );
+                        .for_each_init(Scratch::default, |scratch, (s, grads)| {
+                            let (own_q, own_kv) = op.own(s, q, kv, d);
+                            let (own_g, _) = op.own(s, g, kv, d);
+                            op.sequence_backward(s, (own_q, own_kv, own_g), d, grads, scratch);
+                        });
                     Ok((
                         Some(tensor(dq, &[nq, d])?),
                         Some(tensor(dkv, &[nk, 2 * d])?),

@@ -15,6 +15,56 @@ fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
+#[inline(always)]
+fn value(x: f32) -> f32 {
+    0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x)))
+}
+
+/// GELU and its slope.
+#[inline(always)]
+fn value_and_slope(x: f32) -> (f32, f32) {
+    let t = tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+    let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+    (
+        0.5 * x * (1.0 + t),
+        0.5 * (1.0 + t + x * (1.0 - t * t) * inner),
+    )
+}
+
+/// `y = gelu(x + bias)`, row by row.
+pub(crate) fn forward(x: &[f32], bias: &[f32], y: &mut [f32]) {
+    let width = bias.len();
+    dispatch(
+        #[inline(always)]
+        || {
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                for ((y, &x), &b) in y.iter_mut().zip(x).zip(bias) {
+                    *y = value(x + b);
+                }
+            }
+        },
+    );
+}
+
+/// `y = gelu(x + bias)` again, its gradient `g` to that of `x` in its place, and `dbias += Σ` of that.
+pub(crate) fn backward(x: &[f32], bias: &[f32], g: &mut [f32], y: &mut [f32], dbias: &mut [f32]) {
+    let width = bias.len();
+    dispatch(
+        #[inline(always)]
+        || {
+            let rows = x.chunks_exact(width).zip(g.chunks_exact_mut(width));
+            for ((x, g), y) in rows.zip(y.chunks_exact_mut(width)) {
+                for (((&x, &b), g), y) in x.iter().zip(bias).zip(g.iter_mut()).zip(y) {
+                    let (value, slope) = value_and_slope(x + b);
+                    *y = value;
+                    *g *= slope;
+                }
+                dbias.iter_mut().zip(&*g).for_each(|(sum, &g)| *sum += g);
+            }
+        },
+    );
+}
+
 pub(crate) struct GeluOp;
 
 impl CustomOp1 for GeluOp {
@@ -32,7 +82,7 @@ impl CustomOp1 for GeluOp {
                     #[inline(always)]
                     || {
                         for (y, &x) in y.iter_mut().zip(x) {
-                            *y = 0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x)));
+                            *y = value(x);
                         }
                     },
                 )
@@ -53,9 +103,7 @@ impl CustomOp1 for GeluOp {
                             #[inline(always)]
                             || {
                                 for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-                                    let t = tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
-                                    let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
-                                    *dx = g * 0.5 * (1.0 + t + x * (1.0 - t * t) * inner);
+                                    *dx = g * value_and_slope(x).1;
                                 }
                             },
                         )

@@ -11,13 +11,17 @@
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
-//! use eager_ops::{Dropout, Ops, Segments};
+//! use eager_ops::{Dropout, Layer, LayerInput, LayerShape, Ops, Segments};
 //!
 //! # fn main() -> candle_core::Result<()> {
-//! // Two sequences of 1 and 2 rows; queries, keys and values of width 16 side by side.
-//! let qkv = Tensor::ones((3, 48), candle_core::DType::F32, &Device::Cpu)?;
+//! // Two sequences of 1 and 2 rows through a layer of width 16, its parameters in one tensor.
+//! let shape = LayerShape { d_model: 16, heads: 2, feed_forward: 32, cross: false, eps: 1e-5 };
+//! let parameters = Tensor::randn(0f32, 0.1, shape.size(), &Device::Cpu)?;
+//! let layer = Layer::new(shape, parameters)?;
+//! let x = Tensor::randn(0f32, 1.0, (3, 16), &Device::Cpu)?;
 //! let rows = Segments::from_lengths(&[1, 2]);
-//! let out = Ops::Fused.self_attention(&qkv, &rows, 2, false, &Dropout::off())?;
+//! let input = LayerInput { rows: &rows, wanted: None, causal: false, memory: None };
+//! let out = layer.forward(Ops::Fused, &x, input, &Dropout::off())?;
 //! assert_eq!(out.dims(), &[3, 16]);
 //! # Ok(())
 //! # }
@@ -31,6 +35,7 @@ mod dice;
 mod dropout;
 mod gather;
 mod gelu;
+mod layer;
 mod layer_norm;
 mod linear;
 mod matmul;
@@ -48,10 +53,11 @@ mod weighted_sum;
 #[cfg(test)]
 mod against_plain;
 
-pub use adamw::{AdamW, AdamWConfig};
+pub use adamw::{AdamW, AdamWConfig, Trainable};
 pub use attention::MAX_KEYS;
 pub use columns::ColumnStatistics;
 pub use dropout::Dropout;
+pub use layer::{Attended, Layer, LayerInput, LayerShape};
 pub use ops::Ops;
 pub use pairs::Pairs;
 pub use segments::Segments;

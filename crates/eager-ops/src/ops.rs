@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::attention::{Attention, CrossAttentionOp, SelfAttentionOp};
+use crate::attention::{Attention, AttentionOp};
 use crate::batch_norm::BatchNormOp;
 use crate::columns::{self, ColumnStatistics};
 use crate::dice::DiceOp;
@@ -20,7 +20,7 @@ use crate::storage::is_cpu_f32;
 use crate::tree_scores::{self, TreeScores};
 use crate::tree_softmax::{RowRanges, TreeCrossEntropyOp};
 use crate::weighted_sum::WeightedSumOp;
-use crate::{Pairs, Segments, plain};
+use crate::{Attended, Pairs, Segments, plain};
 
 /// Which form of the operations runs. Both give the same numbers within float noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,78 +115,43 @@ impl Ops {
         }
     }
 
-    /// Multi-head attention of each packed sequence over itself. `qkv` `[n, 3·d]` holds queries, keys and
-    /// values side by side; `[n, d]` out. With `causal`, position `i` sees `0..=i`. `dropout` is on the
-    /// probabilities.
-    ///
-    /// # Errors
-    /// When shapes do not fit or a sequence is longer than [`crate::MAX_KEYS`].
-    pub fn self_attention(
-        self,
-        qkv: &Tensor,
-        sequences: &Segments,
-        heads: usize,
-        causal: bool,
-        dropout: &Dropout,
-    ) -> Result<Tensor> {
-        let (n, width) = qkv.dims2()?;
-        let d = width / 3;
-        let mask = dropout.next_mask();
-        let op = Attention {
-            queries: sequences.clone(),
-            keys: sequences.clone(),
-            heads,
-            causal,
-            mask,
-        };
-        op.check(n, n, d)?;
-        if self.fused(qkv) {
-            qkv.contiguous()?.apply_op1(SelfAttentionOp(op))
-        } else {
-            plain::attention(
-                &op,
-                &qkv.narrow(1, 0, d)?,
-                &qkv.narrow(1, d, d)?,
-                &qkv.narrow(1, 2 * d, d)?,
-            )
-        }
-    }
-
-    /// Multi-head attention of packed queries `q` `[nq, d]` over the keys and values `kv` `[nk, 2·d]` of the
-    /// sequence with the same number; `[nq, d]` out. A sequence without keys gives zeros.
+    /// Multi-head attention of packed `queries` `[nq, d]` over the keys and values `[nk, 2·d]` of the sequence with the same
+    /// number; `[nq, d]` out. `seen` says for each query row how many keys of its sequence it sees, from the first on, all
+    /// without; a query that sees none gives zeros. `dropout` is on the probabilities.
     ///
     /// # Errors
     /// When shapes do not fit or a sequence has more than [`crate::MAX_KEYS`] keys.
-    pub fn cross_attention(
+    pub fn attention(
         self,
-        q: &Tensor,
-        queries: &Segments,
-        kv: &Tensor,
-        keys: &Segments,
+        queries: &Tensor,
+        rows: &Segments,
+        attended: Attended<'_>,
+        seen: Option<&[u32]>,
         heads: usize,
         dropout: &Dropout,
     ) -> Result<Tensor> {
-        let ((nq, d), (nk, width)) = (q.dims2()?, kv.dims2()?);
-        let mask = dropout.next_mask();
+        let Attended { kv, rows: keys } = attended;
+        let ((nq, d), (nk, width)) = (queries.dims2()?, kv.dims2()?);
         let op = Attention {
-            queries: queries.clone(),
+            queries: rows.clone(),
             keys: keys.clone(),
             heads,
-            causal: false,
-            mask,
+            seen: seen.map(Arc::from),
+            mask: dropout.next_mask(),
         };
         op.check(nq, nk, d)?;
         if width != 2 * d {
             candle_core::bail!(
-                "cross_attention: queries of width {d} want keys and values of {}, got {width}",
+                "attention: queries of width {d} want keys and values of {}, got {width}",
                 2 * d
             )
         }
-        if self.fused(q) {
-            q.contiguous()?
-                .apply_op2(&kv.contiguous()?, CrossAttentionOp(op))
+        if self.fused(queries) {
+            queries
+                .contiguous()?
+                .apply_op2(&kv.contiguous()?, AttentionOp(op))
         } else {
-            plain::attention(&op, q, &kv.narrow(1, 0, d)?, &kv.narrow(1, d, d)?)
+            plain::attention(&op, queries, &kv.narrow(1, 0, d)?, &kv.narrow(1, d, d)?)
         }
     }
 

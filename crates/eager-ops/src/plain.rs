@@ -63,20 +63,21 @@ pub(crate) fn attention(op: &Attention, q: &Tensor, k: &Tensor, v: &Tensor) -> R
         pad(k, &op.keys, lk)?,
         pad(v, &op.keys, lk)?,
     );
-    // 0 where query i of sequence s sees key j, else MASKED: [n, 1, lq, lk].
-    let bias: Vec<f32> = op
-        .keys
+    // Query i of sequence s sees so many keys: 0 there, MASKED behind, [n, 1, lq, lk].
+    let seen: Vec<usize> = op
+        .queries
         .iter()
-        .flat_map(|keys| {
-            (0..lq).flat_map(move |i| {
-                let seen = if op.causal {
-                    keys.len().min(i + 1)
-                } else {
-                    keys.len()
-                };
-                (0..lk).map(move |j| if j < seen { 0.0 } else { MASKED })
+        .zip(op.keys.iter())
+        .flat_map(|(queries, keys)| {
+            (0..lq).map(move |i| {
+                let row = queries.clone().nth(i);
+                row.map_or(keys.len(), |row| op.seen(row, keys.len()))
             })
         })
+        .collect();
+    let bias: Vec<f32> = seen
+        .iter()
+        .flat_map(|&seen| (0..lk).map(move |j| if j < seen { 0.0 } else { MASKED }))
         .collect();
     let bias = Tensor::from_vec(bias, (n, 1, lq, lk), device)?.to_dtype(dtype)?;
     let scores = (q.matmul(&k.t()?)? / ((d / heads) as f64).sqrt())?;
@@ -96,13 +97,12 @@ pub(crate) fn attention(op: &Attention, q: &Tensor, k: &Tensor, v: &Tensor) -> R
             .collect();
         p = (p * Tensor::from_vec(factors, (n, heads, lq, lk), device)?.to_dtype(dtype)?)?;
     }
-    // A sequence without keys gives zeros.
-    let some: Vec<f32> = op
-        .keys
+    // Who sees nothing gets zeros.
+    let some: Vec<f32> = seen
         .iter()
-        .map(|r| if r.is_empty() { 0.0 } else { 1.0 })
+        .map(|&s| if s == 0 { 0.0 } else { 1.0 })
         .collect();
-    let some = Tensor::from_vec(some, (n, 1, 1, 1), device)?.to_dtype(dtype)?;
+    let some = Tensor::from_vec(some, (n, 1, lq, 1), device)?.to_dtype(dtype)?;
     let out = p
         .matmul(&v)?
         .broadcast_mul(&some)?

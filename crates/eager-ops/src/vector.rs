@@ -13,6 +13,14 @@ pub(crate) fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
+/// The lanes' sum, halved four times: as vectors, not one after the other.
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
 /// `Σ x`.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f32 {
@@ -24,7 +32,7 @@ pub(crate) fn sum(x: &[f32]) -> f32 {
             *lane += v;
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    total(lanes) + rest
 }
 
 /// `Σ x·y`.
@@ -43,7 +51,7 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
             *lane += a * b;
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    total(lanes) + rest
 }
 
 /// The largest element; `-∞` if there is none.

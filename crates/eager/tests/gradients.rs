@@ -107,13 +107,13 @@ fn flat(t: &Tensor) -> Vec<f64> {
 }
 
 fn gradients(model: &Eager, grads: &GradStore) -> HashMap<String, Vec<f64>> {
-    let named = model.parameters().named().into_iter();
-    named
-        .map(|(name, var)| {
+    let parts = model.parameters().parts().into_iter();
+    parts
+        .map(|(name, var, own)| {
             let Some(grad) = grads.get(&var) else {
                 panic!("{name} has no gradient")
             };
-            (name, flat(grad))
+            (name, flat(grad)[own].to_vec())
         })
         .collect()
 }
@@ -172,7 +172,7 @@ fn every_parameter_s_gradient_is_that_of_finite_differences() {
             .unwrap();
         let grads = gradients(&model, &grads);
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        for (parameter, var) in model.parameters().named() {
+        for (parameter, var, own) in model.parameters().parts() {
             let grad = &grads[&parameter];
             let largest = (0..grad.len())
                 .max_by(|&a, &b| grad[a].abs().total_cmp(&grad[b].abs()))
@@ -190,17 +190,17 @@ fn every_parameter_s_gradient_is_that_of_finite_differences() {
             let before = flat(&var);
             let set = |i: usize, x: f64| {
                 let mut data = before.clone();
-                data[i] = x;
+                data[own.start + i] = x;
                 var.set(&Tensor::from_vec(data, var.shape(), &Device::Cpu).unwrap())
                     .unwrap();
             };
             for i in [largest, rng.random_range(0..grad.len())] {
                 let h = 1e-5;
-                set(i, before[i] + h);
+                set(i, before[own.start + i] + h);
                 let above = value(&model);
-                set(i, before[i] - h);
+                set(i, before[own.start + i] - h);
                 let below = value(&model);
-                set(i, before[i]);
+                set(i, before[own.start + i]);
                 // What is detached is a constant for the gradient, but not for the difference.
                 if detached(&config, &losses, &parameter) {
                     continue;

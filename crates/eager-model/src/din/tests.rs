@@ -215,9 +215,9 @@ fn training_follows_the_textbook_in_scores_and_gradients() {
         let (din, parameters) = model(&config, 1);
         let examples = examples(2);
         let variables: HashMap<String, Tensor> = parameters
-            .named()
+            .parts()
             .into_iter()
-            .map(|(n, v)| (n, v.as_tensor().clone()))
+            .map(|(n, v, _)| (n, v.as_tensor().clone()))
             .collect();
         let want = textbook(&config, &variables, None, &examples);
         let factors: Vec<f32> = (0..want.elem_count()).map(|i| (i as f32).sin()).collect();
@@ -231,7 +231,7 @@ fn training_follows_the_textbook_in_scores_and_gradients() {
             let (got, _) = forward(ops, &din, &examples);
             close("scores", &got, &want);
             let got_gradients = gradients(&got);
-            for (name, var) in parameters.named() {
+            for (name, var, _) in parameters.parts() {
                 let got = got_gradients.get(&var).unwrap_or_else(|| panic!("{name}"));
                 close(&name, got, want_gradients.get(&var).unwrap());
             }

@@ -276,7 +276,7 @@ fn begin(setting: &DinSetting<'_>, last: &Path) -> Result<(State, Cursor)> {
     let din = Din::new(config, n_items, &mut weights)
         .with_context(|| format!("cannot make the DIN of {}", last.display()))?;
     let parameters = weights.finish()?;
-    let mut optimiser = AdamW::new(parameters.named(), setting.training.optimiser())?;
+    let mut optimiser = AdamW::new(parameters.trainable(), setting.training.optimiser())?;
     let mut cursor = Cursor::default();
     if let Some((moments, saved)) = resumed {
         optimiser.load_state(saved.updates, &moments)?;

@@ -230,7 +230,7 @@ pub fn train_generator(
         "there is no training example: every user has fewer than two training items"
     );
     let (last, best) = (folder.join(LAST), folder.join(BEST));
-    let mut optimiser = AdamW::new(model.parameters().named(), training.optimiser.clone())?;
+    let mut optimiser = AdamW::new(model.parameters().trainable(), training.optimiser.clone())?;
     let mut cursor = Cursor::default();
     if let Some(saved) = Checkpoint::<Cursor>::load_if_present(&last, setting.device)? {
         model.parameters().set(&saved.weights)?;

@@ -190,23 +190,29 @@ impl Objective<'_> {
         let tree = &self.items.tries.behaviour;
         let nodes: Vec<_> = (1..=levels).map(|l| tree.level(l)).collect();
 
-        let mut tokens = vec![];
+        let (mut tokens, mut wanted) = (vec![], vec![]);
         if task.reconstruction > 0.0 {
             tokens.extend_from_slice(&codes.paths);
             for &row in &masked_rows {
                 tokens[row as usize] = model.mask_token();
+                wanted.push(TransferCodes::token(row as usize, levels));
             }
         }
+        let first = tokens.len() / levels; // of the codes to recognise
         if task.recognition > 0.0 {
             tokens.extend_from_slice(&codes.paths);
             tokens.extend(replaced(&codes.paths, &replaced_rows, &nodes, &mut rng));
+            wanted.extend((first..first + 2 * n).map(|code| TransferCodes::cls(code, levels)));
         }
         let copies = tokens.len() / codes.paths.len();
         let guides = (0..copies).flat_map(|_| 0..n as u32).collect();
-        let transfer_codes = TransferCodes { tokens, guides };
-        let out = model.transfer(self.pass, summary, projection, &transfer_codes)?;
+        let transfer_codes = TransferCodes {
+            tokens,
+            guides,
+            wanted,
+        };
+        let states = model.transfer(self.pass, summary, projection, &transfer_codes)?; // [wanted, d]
 
-        let mut first = 0;
         if task.reconstruction > 0.0 {
             let table = model.tokens(Stream::Behaviour);
             let table = if task.detach_tokens {
@@ -214,14 +220,14 @@ impl Objective<'_> {
             } else {
                 table.clone()
             };
-            let hidden = out.tokens.narrow(0, 0, n * levels)?;
+            let hidden = states.narrow(0, 0, masked_rows.len())?;
             let ops = self.pass.ops;
             let loss = reconstruction(ops, &hidden, &table, &codes.rows, &masked_rows)?;
             sum.parts.reconstruction = sum.add(&loss, task.reconstruction)?;
-            first = n;
         }
         if task.recognition > 0.0 {
-            let logits = model.recognise(self.pass, &out.cls.narrow(0, first, 2 * n)?)?;
+            let cls = states.narrow(0, states.dim(0)? - 2 * n, 2 * n)?;
+            let logits = model.recognise(self.pass, &cls)?;
             let loss = recognition(&logits.narrow(0, 0, n)?, &logits.narrow(0, n, n)?)?;
             sum.parts.recognition = sum.add(&loss, task.recognition)?;
         }

@@ -1,0 +1,126 @@
+//! What all networks of the model are made of: layers, linear maps, and the embedding every sequence begins with.
+
+use candle_core::{Result, Tensor};
+use eager_ops::{Dropout, Layer, LayerShape, Ops};
+
+use crate::{EagerConfig, Init, Weights};
+
+/// Added to the variance of a layer norm.
+const EPS: f64 = 1e-5;
+
+/// How a forward pass is computed: which form of the operations, and what is dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// Fused or plain.
+    pub ops: Ops,
+    /// The pass's dropout; [`Dropout::off`] outside training.
+    pub dropout: &'a Dropout,
+}
+
+/// `x·wᵀ + b`.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    w: Tensor,
+    b: Tensor,
+}
+
+impl Linear {
+    pub(crate) fn new(
+        weights: &mut Weights,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        init: f64,
+    ) -> Result<Self> {
+        Ok(Self {
+            w: weights.get(
+                &format!("{name}.weight"),
+                (outputs, inputs),
+                Init::Normal(init),
+            )?,
+            b: weights.get(&format!("{name}.bias"), outputs, Init::Zeros)?,
+        })
+    }
+
+    pub(crate) fn forward(&self, ops: Ops, x: &Tensor) -> Result<Tensor> {
+        ops.linear(x, &self.w, &self.b)
+    }
+}
+
+/// Layer norm with scale and shift.
+#[derive(Clone, Debug)]
+pub(crate) struct Norm {
+    w: Tensor,
+    b: Tensor,
+}
+
+impl Norm {
+    pub(crate) fn new(weights: &mut Weights, name: &str, d: usize) -> Result<Self> {
+        Ok(Self {
+            w: weights.get(&format!("{name}.weight"), d, Init::Ones)?,
+            b: weights.get(&format!("{name}.bias"), d, Init::Zeros)?,
+        })
+    }
+
+    pub(crate) fn forward(&self, ops: Ops, x: &Tensor) -> Result<Tensor> {
+        ops.layer_norm(x, &self.w, &self.b, EPS)
+    }
+}
+
+/// The layers of an encoder or decoder.
+pub(crate) fn layers(
+    weights: &mut Weights,
+    name: &str,
+    config: &EagerConfig,
+    n: usize,
+    cross: bool,
+) -> Result<Vec<Layer>> {
+    let shape = LayerShape {
+        d_model: config.d_model,
+        heads: config.heads,
+        feed_forward: config.feed_forward,
+        cross,
+        eps: EPS,
+    };
+    let layer = |i| weights.layer(&format!("{name}.{i}"), shape, Init::Normal(config.init));
+    (0..n).map(layer).collect()
+}
+
+/// Rows of `table`, plus a learnt vector for each row's position, normalised, with dropout: how every sequence of this
+/// model begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Embedding {
+    positions: Tensor,
+    norm: Norm,
+}
+
+impl Embedding {
+    pub(crate) fn new(
+        weights: &mut Weights,
+        name: &str,
+        config: &EagerConfig,
+        positions: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            positions: weights.get(
+                &format!("{name}.positions"),
+                (positions, config.d_model),
+                Init::Normal(config.init),
+            )?,
+            norm: Norm::new(weights, &format!("{name}.norm"), config.d_model)?,
+        })
+    }
+
+    /// `ids` and `positions` `[rows]`; `[rows, d]` out.
+    pub(crate) fn forward(
+        &self,
+        pass: Pass<'_>,
+        table: &Tensor,
+        ids: &[u32],
+        positions: &[u32],
+    ) -> Result<Tensor> {
+        let ops = pass.ops;
+        let x = (ops.gather(table, ids)? + ops.gather(&self.positions, positions)?)?;
+        ops.dropout(&self.norm.forward(ops, &x)?, pass.dropout)
+    }
+}
