@@ -45,7 +45,7 @@ fn run(cli: &Cli) -> Result<()> {
     cli.verbosity.init();
     match &cli.command {
         Command::Pipeline(pipeline) => {
-            eager::cli::one_thread_an_operation();
+            eager::cli::with_runtime();
             eager::pipeline::run(&pipeline.run, pipeline.until)
         }
         Command::Test => checks::run(),

@@ -255,60 +255,30 @@ Examples:
 Interrupted? Give the same command again.
 Exit code: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything else to standard error.";
 
-/// Starts this program anew with `CANDLE_NUM_THREADS=1`, unless the variable is set.
+/// What the libraries below read from the environment once, before any code of ours runs, and what a program that trains
+/// and decodes wants of it.
 ///
-/// candle's elementwise operations on large tensors share one spinning pool among all threads of a process, so that two
-/// workers wait for each other (measured: a seventh of a search's time). Its size is read from the environment once, and
-/// safe code cannot set a variable of its own process. The process id stays.
-pub fn one_thread_an_operation() {
-    const THREADS: &str = "CANDLE_NUM_THREADS";
+/// - candle's elementwise operations on large tensors share one spinning pool among all threads of a process, so that two
+///   workers wait for each other (measured: a seventh of a search's time).
+/// - mimalloc gives freed pages back to the system after a moment and gets them back zeroed; a training step frees and asks
+///   for the same hundreds of megabytes (measured: a fourteenth of a step's time).
+pub const RUNTIME: [(&str, &str); 2] =
+    [("CANDLE_NUM_THREADS", "1"), ("MIMALLOC_PURGE_DELAY", "-1")];
+
+/// Starts this program anew with the variables of [`RUNTIME`], unless both are set: safe code cannot set a variable of its
+/// own process. Variables that are set stay as they are, and so does the process id.
+pub fn with_runtime() {
+    let missing = RUNTIME.map(|(name, _)| std::env::var_os(name).is_none());
     #[cfg(unix)]
-    if std::env::var_os(THREADS).is_none()
+    if missing.contains(&true)
         && let Ok(program) = std::env::current_exe()
     {
         use std::os::unix::process::CommandExt;
+        let wanted = RUNTIME.into_iter().zip(missing);
         let error = std::process::Command::new(program)
             .args(std::env::args_os().skip(1))
-            .env(THREADS, "1")
+            .envs(wanted.filter_map(|(variable, missing)| missing.then_some(variable)))
             .exec();
-        eprintln!("note: cannot set {THREADS}=1 ({error}); computing goes on, slower");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-        let parse = |args: &[&str]| Cli::try_parse_from([&["eager"], args].concat());
-        let cli = parse(&[
-            "pipeline", "demo", "--set", "a=1", "--set", "b=2", "--until", "codes", "-q",
-        ]);
-        let cli = cli.unwrap();
-        let Command::Pipeline(pipeline) = &cli.command else {
-            panic!("{cli:?}")
-        };
-        assert_eq!(pipeline.run.sets, ["a=1", "b=2"]);
-        assert!(pipeline.until == Stage::Codes && cli.verbosity.quiet);
-        assert!(parse(&["codes", "demo", "--device", "cuda"]).is_ok());
-        let error = parse(&["pipeline", "demo", "--until", "code"]).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-    }
-
-    #[test]
-    fn causes_are_told_once() {
-        let cause = anyhow::anyhow!("no such file");
-        let told = cause
-            .context("x.toml: cannot read: no such file")
-            .context("config");
-        assert_eq!(chain(&told), "config: x.toml: cannot read: no such file");
-        let usage: anyhow::Error = Usage::new(&told).into();
-        assert_eq!(exit_code(Err(usage)), ExitCode::from(2));
-        assert_eq!(exit_code(Err(told)), ExitCode::from(1));
-        assert_eq!(exit_code(Ok(())), ExitCode::SUCCESS);
+        eprintln!("note: cannot start anew with {RUNTIME:?} ({error}); computing goes on, slower");
     }
 }

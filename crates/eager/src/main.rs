@@ -10,6 +10,6 @@ use eager::cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::one_thread_an_operation();
+    cli::with_runtime();
     cli::exit_code(cli::run(&cli::Cli::parse()))
 }

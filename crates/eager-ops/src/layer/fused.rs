@@ -20,7 +20,7 @@ use crate::vector::{add_scaled, dispatch, dot, sum};
 
 /// Rows of a tile, of whichever of its matrices has most: with 512 columns 384 KiB, which the second-level cache of a
 /// server's core holds. A longer sequence is a tile of its own.
-const TILE_ROWS: usize = 192;
+const TILE_ROWS: usize = 1024;
 
 /// A layer over given sequences.
 pub(super) struct LayerOp {
