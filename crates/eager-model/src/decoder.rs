@@ -264,19 +264,14 @@ impl Decoding<'_> {
         let mut x = decoder
             .embedding
             .forward(pass, &decoder.tokens, nodes, &positions)?;
-        let keys = Segments::uniform(nodes.len(), step + 1);
         for ((layer, past), memory) in decoder.layers.iter().zip(&mut self.past).zip(&self.memory) {
             let (queries, kv) = layer.step_qkv(self.ops, &x)?;
             past.push(kv);
-            let prefix = gather_prefix(self.ops, past, &self.prefix)?;
             x = layer.step(
                 self.ops,
                 &x,
                 &queries,
-                Attended {
-                    kv: &prefix,
-                    rows: &keys,
-                },
+                (past, &self.prefix),
                 beams,
                 Attended {
                     kv: memory,
@@ -286,22 +281,4 @@ impl Decoding<'_> {
         }
         Ok(x)
     }
-}
-
-/// Keys and values of every beam's prefix, oldest first: `[beams · steps, 2·d]`.
-fn gather_prefix(ops: Ops, past: &[Tensor], prefix: &[Vec<u32>]) -> Result<Tensor> {
-    let (Some(newest), [before @ .., _]) = (past.last(), prefix) else {
-        candle_core::bail!("no step has been made")
-    };
-    if before.is_empty() {
-        return Ok(newest.clone());
-    }
-    let mut steps = past
-        .iter()
-        .zip(before)
-        .map(|(kv, rows)| ops.gather(kv, rows))
-        .collect::<Result<Vec<_>>>()?;
-    steps.push(newest.clone());
-    let (beams, width) = newest.dims2()?;
-    Tensor::stack(&steps, 1)?.reshape((beams * steps.len(), width))
 }

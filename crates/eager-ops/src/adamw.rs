@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{is_cpu_f32, slice, tensor};
+use crate::storage::{is_cpu_f32, tensor, with_slices};
 use crate::vector::{add_scaled, dispatch, dot};
 
 /// Elements one task updates; fixed, so that the norm's summation order is too.
@@ -290,16 +290,12 @@ fn sum_gradients(grads: &[&Tensor], sum: &mut Vec<f32>) -> Result<f64> {
         .iter()
         .map(|g| g.contiguous())
         .collect::<Result<Vec<_>>>()?;
-    let guards: Vec<_> = grads.iter().map(|g| g.storage_and_layout()).collect();
-    let slices = guards
-        .iter()
-        .map(|(storage, layout)| match &**storage {
-            Storage::Cpu(cpu) => slice(cpu, layout),
-            _ => candle_core::bail!("fused AdamW: a CPU gradient is wanted"),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let Some((first, rest)) = slices.split_first() else {
-        return Ok(0.0);
+    with_slices(&grads, |grads| Ok(sum_slices(grads, sum)))
+}
+
+fn sum_slices(grads: &[&[f32]], sum: &mut Vec<f32>) -> f64 {
+    let Some((first, rest)) = grads.split_first() else {
+        return 0.0;
     };
     sum.resize(first.len(), 0.0);
     let chunks = sum.par_chunks_mut(CHUNK).enumerate();
@@ -319,7 +315,7 @@ fn sum_gradients(grads: &[&Tensor], sum: &mut Vec<f32>) -> Result<f64> {
             f64::from(squares)
         })
         .collect();
-    Ok(squares.iter().sum())
+    squares.iter().sum()
 }
 
 /// `m ← β₁m + (1-β₁)g`, `v ← β₂v + (1-β₂)g²`, `p ← keep·p - step_size·m / (√v·v_scale + ε)`.

@@ -212,14 +212,46 @@ fn attention_over_ragged_sequences() {
     }
 }
 
+#[test]
+fn attention_over_prefixes() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    for (heads, width, steps) in [(4, 32, 3), (3, 5, 1), (1, 40, 4)] {
+        let (n, d) = (150, heads * width);
+        let queries = random(&mut rng, &[n, d]);
+        let (past, rows): (Vec<Tensor>, Vec<Vec<u32>>) = (1..=steps)
+            .map(|step| {
+                let len = 9 * step;
+                let rows = (0..n).map(|_| rng.random_range(0..len as u32)).collect();
+                (random(&mut rng, &[len, 2 * d]), rows)
+            })
+            .unzip();
+        let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+        let want = Ops::Plain
+            .prefix_attention(
+                &wide(&queries),
+                &past.iter().map(wide).collect::<Vec<_>>(),
+                &rows,
+                heads,
+            )
+            .unwrap();
+        let got = Ops::Fused.prefix_attention(&queries, &past, &rows, heads);
+        close("prefix_attention", &got.unwrap(), &want, 1e-5);
+        for ops in [Ops::Fused, Ops::Plain] {
+            let bad = vec![vec![9 * steps as u32; n]; steps];
+            assert!(ops.prefix_attention(&queries, &past, &bad, heads).is_err());
+            assert!(ops.prefix_attention(&queries, &[], &[], heads).is_err());
+        }
+    }
+}
+
 /// Layers over more than one tile, with empty sequences; wanted rows; every gradient, of all parameters too.
 #[test]
 fn layers_with_and_without_memory() {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     for (heads, width, feed_forward) in [(2, 16, 24), (1, 7, 5)] {
-        let lengths: Vec<usize> = (0..70).map(|i| [5, 0, 9, 1, 3][i % 5]).collect();
+        let lengths: Vec<usize> = (0..400).map(|i| [5, 0, 9, 1, 3][i % 5]).collect();
         let rows = Segments::from_lengths(&lengths);
-        let memory_lengths: Vec<usize> = (0..70).map(|i| [2, 3, 0, 12][i % 4]).collect();
+        let memory_lengths: Vec<usize> = (0..400).map(|i| [2, 3, 0, 12][i % 4]).collect();
         let memory_rows = Segments::from_lengths(&memory_lengths);
         let wanted: Vec<u32> = (0..rows.rows() as u32).filter(|r| r % 3 != 1).collect();
         for (cross, wanted, causal, p) in [

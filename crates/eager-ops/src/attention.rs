@@ -424,3 +424,48 @@ impl CustomOp2 for AttentionOp {
         })
     }
 }
+
+/// Queries one task handles.
+const PREFIX_ROWS: usize = 64;
+
+/// Attention of each of `queries` `[n, d]` over one row of every step: row `rows[step][i]` of `past[step]` `[_, 2·d]` is
+/// query `i`'s key and value there. Outside of any graph.
+pub(crate) fn prefix_attention(
+    queries: &[f32],
+    past: &[&[f32]],
+    rows: &[Vec<u32>],
+    d: usize,
+    heads: usize,
+) -> Vec<f32> {
+    let mut out = uninit(queries.len());
+    let width = d / heads;
+    let scale = 1.0 / (width as f32).sqrt();
+    out.par_chunks_mut(PREFIX_ROWS * d)
+        .enumerate()
+        .for_each(|(chunk, out)| {
+            let mut p = vec![0.0; past.len()];
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (i, out) in (chunk * PREFIX_ROWS..).zip(out.chunks_exact_mut(d)) {
+                        let at = |step: usize, column: usize| {
+                            let from = rows[step][i] as usize * 2 * d + column;
+                            &past[step][from..from + width]
+                        };
+                        for from in (0..d).step_by(width) {
+                            let q = &queries[i * d + from..][..width];
+                            for (step, p) in p.iter_mut().enumerate() {
+                                *p = dot(q, at(step, from)) * scale;
+                            }
+                            let highest = max(&p);
+                            p.iter_mut().for_each(|p| *p = exp(*p - highest));
+                            let inverse = 1.0 / p.iter().sum::<f32>();
+                            let out = &mut out[from..from + width];
+                            combine(out, p.len(), |s| p[s] * inverse, |s| at(s, d + from));
+                        }
+                    }
+                },
+            )
+        });
+    out
+}

@@ -155,8 +155,9 @@ impl Layer {
         Ok((self.q.linear(ops, x)?, self.kv.linear(ops, x)?))
     }
 
-    /// The rest of the layer for new positions: `queries` over `prefix`, a sequence a row, then cross-attention of the
-    /// sequences `rows` over `memory`, then the feed-forward. `[rows, d]` out.
+    /// The rest of the layer for new positions `x`: `queries` over their own prefixes, whose keys and values are rows of
+    /// `past` as [`Ops::prefix_attention`] says, then cross-attention of the sequences `rows` over `memory`, then the
+    /// feed-forward. `[rows, d]` out.
     ///
     /// # Errors
     /// When shapes do not fit.
@@ -165,14 +166,12 @@ impl Layer {
         ops: Ops,
         x: &Tensor,
         queries: &Tensor,
-        prefix: Attended<'_>,
+        (past, prefix): (&[Tensor], &[Vec<u32>]),
         rows: &Segments,
         memory: Attended<'_>,
     ) -> Result<Tensor> {
-        let off = Dropout::off();
-        let each = Segments::uniform(x.dim(0)?, 1);
-        let mixed = ops.attention(queries, &each, prefix, None, self.shape.heads, &off)?;
-        self.after_attention(ops, x, &mixed, rows, Some(memory), &off)
+        let mixed = ops.prefix_attention(queries, past, prefix, self.shape.heads)?;
+        self.after_attention(ops, x, &mixed, rows, Some(memory), &Dropout::off())
     }
 
     fn after_attention(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::attention::{Attention, AttentionOp};
+use crate::attention::{self, Attention, AttentionOp};
 use crate::batch_norm::BatchNormOp;
 use crate::columns::{self, ColumnStatistics};
 use crate::dice::DiceOp;
@@ -16,7 +16,7 @@ use crate::gelu::GeluOp;
 use crate::layer_norm::LayerNormOp;
 use crate::linear::LinearOp;
 use crate::pair_linear::PairLinearOp;
-use crate::storage::is_cpu_f32;
+use crate::storage::{is_cpu_f32, tensor, with_slice, with_slices};
 use crate::tree_scores::{self, TreeScores};
 use crate::tree_softmax::{RowRanges, TreeCrossEntropyOp};
 use crate::weighted_sum::WeightedSumOp;
@@ -153,6 +153,64 @@ impl Ops {
         } else {
             plain::attention(&op, queries, &kv.narrow(1, 0, d)?, &kv.narrow(1, d, d)?)
         }
+    }
+
+    /// Multi-head attention of `queries` `[n, d]`, one position each, over its own prefix: the keys and values of query `i`
+    /// at a step are row `rows[step][i]` of `past[step]` `[_, 2·d]`. `[n, d]` out; for inference, no gradient runs through
+    /// the fused form.
+    ///
+    /// # Errors
+    /// When shapes do not fit, there is no step, or a row does not exist.
+    pub fn prefix_attention(
+        self,
+        queries: &Tensor,
+        past: &[Tensor],
+        rows: &[Vec<u32>],
+        heads: usize,
+    ) -> Result<Tensor> {
+        let (n, d) = queries.dims2()?;
+        if past.is_empty() || past.len() != rows.len() || heads == 0 || !d.is_multiple_of(heads) {
+            candle_core::bail!(
+                "prefix attention: queries {:?} of {heads} heads over {} steps, rows of {}",
+                queries.shape(),
+                past.len(),
+                rows.len()
+            )
+        }
+        for (step, rows) in past.iter().zip(rows) {
+            let (len, width) = step.dims2()?;
+            if width != 2 * d || rows.len() != n || rows.iter().any(|&r| r as usize >= len) {
+                candle_core::bail!(
+                    "prefix attention: {} rows for {n} queries of width {d}, of a step {:?}",
+                    rows.len(),
+                    step.shape()
+                )
+            }
+        }
+        if self.fused(queries) {
+            let past = past
+                .iter()
+                .map(|step| step.contiguous())
+                .collect::<Result<Vec<_>>>()?;
+            return with_slices(&past, |past| {
+                with_slice(queries, |queries| {
+                    let out = attention::prefix_attention(queries, past, rows, d, heads);
+                    tensor(out, &[n, d])
+                })
+            });
+        }
+        let steps = past
+            .iter()
+            .zip(rows)
+            .map(|(kv, rows)| plain::gather(kv, rows))
+            .collect::<Result<Vec<_>>>()?;
+        let kv = Tensor::stack(&steps, 1)?.reshape((n * steps.len(), 2 * d))?;
+        let attended = Attended {
+            kv: &kv,
+            rows: &Segments::uniform(n, steps.len()),
+        };
+        let each = Segments::uniform(n, 1);
+        self.attention(queries, &each, attended, None, heads, &Dropout::off())
     }
 
     /// Mean over rows of `-log softmax(hidden_i · table[range_i]ᵀ)[target_i]`: the cross-entropy of a

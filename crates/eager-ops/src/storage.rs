@@ -23,6 +23,22 @@ pub(crate) fn with_slice<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>
     }
 }
 
+/// The same for several tensors, which must be contiguous.
+pub(crate) fn with_slices<R>(
+    tensors: &[Tensor],
+    f: impl FnOnce(&[&[f32]]) -> Result<R>,
+) -> Result<R> {
+    let guards: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let slices = guards
+        .iter()
+        .map(|(storage, layout)| match &**storage {
+            Storage::Cpu(cpu) => slice(cpu, layout),
+            _ => candle_core::bail!("fused operation: a CPU tensor is wanted"),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    f(&slices)
+}
+
 /// Whether the fused kernels can run on this tensor: f32 on the CPU.
 pub(crate) fn is_cpu_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == DType::F32
