@@ -89,7 +89,8 @@ def main() -> None:
         ) * 0.5
         half.backward()
         loss += half.item()
-    norm = torch.nn.utils.clip_grad_norm_(check.parameters(), float("inf")).item()
+    # In f64: PyTorch's own sum of squares over tables of this size is off in the fourth digit.
+    norm = sum(p.grad.double().square().sum() for p in check.parameters()).sqrt().item()
     del check, tensors
 
     prepared = [batch(i) for i in range(batches)]

@@ -159,9 +159,26 @@ fn projected(features: &Features, dim: usize, seed: u64) -> ItemVectors {
                 *x += if sign == 0 { weight } else { -weight };
             }
         }
-        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-        data.extend(row.iter().map(|x| x * scale));
+        unit(&mut row);
+        data.extend(row);
+    }
+    // Centred, or what all items have in common would make few clusters large and the tree deep.
+    let n = features.len() as f32;
+    let mut mean = vec![0f32; dim];
+    for row in data.chunks_exact(dim) {
+        mean.iter_mut().zip(row).for_each(|(m, x)| *m += x / n);
+    }
+    for row in data.chunks_exact_mut(dim) {
+        row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m);
+        unit(row);
     }
     ItemVectors { dim, data }
+}
+
+/// Scales to length 1, but for 0.
+fn unit(row: &mut [f32]) {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        row.iter_mut().for_each(|x| *x /= norm);
+    }
 }

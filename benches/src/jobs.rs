@@ -105,8 +105,12 @@ impl<'a> Bench<'a> {
         command
     }
 
-    fn race(&self, sides: Vec<Side>) -> Result<Vec<Measured>> {
-        race(sides, self.options.rounds)
+    fn race(&self, sides: Vec<Side>, table: &mut Table) -> Result<Vec<Measured>> {
+        let measured = race(sides, self.options.rounds)?;
+        for side in &measured {
+            table.busy(side.elsewhere);
+        }
+        Ok(measured)
     }
 
     /// The model's tensors of a workload.
@@ -208,7 +212,7 @@ pub fn train(bench: &Bench, table: &mut Table) -> Result<()> {
             same(&sides[0], peer, "loss", 1e-4)?;
             same(&sides[0], peer, "gradient_norm", 1e-3)?;
         }
-        let measured = bench.race(sides)?;
+        let measured = bench.race(sides, table)?;
         let ours = &measured[0];
         for (peer, goal) in measured[1..].iter().zip([goals[0], Goal::None]) {
             let times = [ours, peer].map(|side| milliseconds(side.seconds.median));
@@ -387,7 +391,7 @@ pub fn search(bench: &Bench, table: &mut Table) -> Result<()> {
         bench.peer("PyTorch, cached", "search.py", &workload, &[])?,
     ];
     let share = same_lists(&sides[0], &sides[1], settings.checked)?;
-    let measured = bench.race(sides)?;
+    let measured = bench.race(sides, table)?;
     let peer = &measured[1];
     let rates = [&measured[0], peer].map(|side| each_second(side.seconds.median, "users"));
     table.row(
@@ -425,7 +429,7 @@ pub fn official(bench: &Bench, table: &mut Table) -> Result<()> {
         )?,
     ];
     let share = same_lists(&sides[0], &sides[1], OFFICIAL_USERS)?;
-    let measured = bench.race(sides)?;
+    let measured = bench.race(sides, table)?;
     let peer = &measured[1];
     let rates = [
         each_second(measured[0].seconds.median, "users"),
@@ -480,7 +484,7 @@ pub fn kmeans(bench: &Bench, table: &mut Table) -> Result<()> {
     for peer in &sides[1..] {
         same(&sides[0], peer, "inertia", 1e-3)?;
     }
-    let measured = bench.race(sides)?;
+    let measured = bench.race(sides, table)?;
     let what = format!("k-means of {} × {}, k = {K}", vectors.items(), vectors.dim);
     for peer in &measured[1..] {
         let times = [&measured[0], peer].map(|side| milliseconds(side.seconds.median));
@@ -530,7 +534,7 @@ pub fn text(bench: &Bench, table: &mut Table) -> Result<()> {
         ours.len() == theirs.len() && apart < 1e-4,
         "the vectors of both sides are {apart} apart; expected below 1e-4, so the work is not the same"
     );
-    let measured = bench.race(sides)?;
+    let measured = bench.race(sides, table)?;
     let peer = &measured[1];
     let rates = [&measured[0], peer].map(|side| each_second(side.seconds.median, "texts"));
     let name = settings

@@ -7,6 +7,7 @@
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -66,8 +67,24 @@ impl Side {
         Ok(side)
     }
 
-    /// One round.
-    pub fn round(&mut self) -> Result<Round> {
+    /// One round, and the share of the machine's processors that other programs used in it; `None` where that is not known.
+    ///
+    /// The share matters: threads that wait for each other in a spin, as OpenMP's do, become tens of times slower when they
+    /// do not get their processors, and a ratio to such a peer says nothing.
+    pub fn round(&mut self) -> Result<(Round, Option<f64>)> {
+        let spent = |side: &Self| Some((ticks::machine()?, ticks::process(side.child.id())?));
+        let (before, begin) = (spent(self), Instant::now());
+        let round = self.one_round()?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let elsewhere = before.zip(spent(self)).map(|(before, after)| {
+            let others = (after.0 - before.0) - (after.1 - before.1);
+            (others / ticks::HZ / seconds / cores).clamp(0.0, 1.0)
+        });
+        Ok((round, elsewhere))
+    }
+
+    fn one_round(&mut self) -> Result<Round> {
         let input = self.input.as_mut().context("the side has ended")?;
         // Where it has ended, the line that does not come says so.
         let _ = input.write_all(b"\n").and_then(|()| input.flush());
@@ -100,6 +117,33 @@ impl Drop for Side {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+/// Processor time in ticks of 10 ms (`USER_HZ`), from Linux's `/proc`.
+mod ticks {
+    /// Ticks in a second.
+    pub const HZ: f64 = 100.0;
+
+    fn numbers(text: &str) -> Vec<f64> {
+        let words = text.split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    }
+
+    /// What all processors spent on anything but idling, since the machine started.
+    pub fn machine() -> Option<f64> {
+        let stat = std::fs::read_to_string("/proc/stat").ok()?;
+        let spent = numbers(stat.lines().next()?);
+        // user, nice, system, idle, iowait, irq, softirq, steal
+        Some(spent.get(..3)?.iter().chain(spent.get(5..8)?).sum())
+    }
+
+    /// What a process and its threads spent.
+    pub fn process(id: u32) -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let fields = stat.rsplit_once(')')?.1; // from field 3 on; user and system time are 14 and 15
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        Some(numbers(&fields.get(11..13)?.join(" ")).iter().sum())
     }
 }
 
@@ -141,15 +185,19 @@ pub struct Measured {
     pub slower: Spread,
     pub peak_bytes: u64,
     pub ready: Value,
+    /// Mean share of the machine's processors that other programs used in its rounds.
+    pub elsewhere: f64,
 }
 
 /// Rounds of all sides by turns, the first side being the one that the others are compared with.
 pub fn race(mut sides: Vec<Side>, rounds: usize) -> Result<Vec<Measured>> {
     let mut rates = vec![vec![]; sides.len()];
+    let mut elsewhere = vec![0.0; sides.len()];
     for round in 1..=rounds {
         let mut line = format!("round {round} of {rounds}:");
-        for (side, rates) in sides.iter_mut().zip(&mut rates) {
-            let done = side.round()?;
+        for ((side, rates), elsewhere) in sides.iter_mut().zip(&mut rates).zip(&mut elsewhere) {
+            let (done, others) = side.round()?;
+            *elsewhere += others.unwrap_or(0.0) / rounds as f64;
             rates.push(done.rate());
             line += &format!("  {} {:.2} s", side.name, done.seconds);
         }
@@ -159,13 +207,15 @@ pub fn race(mut sides: Vec<Side>, rounds: usize) -> Result<Vec<Measured>> {
     sides
         .into_iter()
         .zip(rates)
-        .map(|(side, rates)| {
+        .zip(elsewhere)
+        .map(|((side, rates), elsewhere)| {
             let slower = first.iter().zip(&rates).map(|(first, own)| first / own);
             Ok(Measured {
                 name: side.name.clone(),
                 seconds: Spread::of(rates.iter().map(|rate| 1.0 / rate).collect()),
                 slower: Spread::of(slower.collect()),
                 ready: side.ready.clone(),
+                elsewhere,
                 peak_bytes: side.finish()?,
             })
         })

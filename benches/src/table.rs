@@ -12,6 +12,9 @@ use crate::sides::Spread;
 /// Where results are kept: beside this program's sources.
 pub const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
 
+/// The greatest share of the processors that other programs may use for a run to count.
+const QUIET: f64 = 0.05;
+
 /// What a ratio must be.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
@@ -40,9 +43,16 @@ struct Figures {
 pub struct Table {
     rows: Vec<Row>,
     notes: Vec<String>,
+    /// The greatest share of the processors that other programs used while a side was measured.
+    elsewhere: f64,
 }
 
 impl Table {
+    /// Takes down what other programs used while a side was measured.
+    pub fn busy(&mut self, elsewhere: f64) {
+        self.elsewhere = self.elsewhere.max(elsewhere);
+    }
+
     /// Adds a comparison.
     pub fn row(
         &mut self,
@@ -82,10 +92,19 @@ impl Table {
 
     /// The table and the notes.
     pub fn markdown(&self) -> String {
-        let mut text =
-            "| | ours | peer | | ratio, median (least – greatest) | must reach | reached |\n\
-            | --- | --- | --- | --- | --- | --- | --- |\n"
-                .to_owned();
+        let noisy = self.elsewhere > QUIET;
+        let mut text = String::new();
+        if noisy {
+            let _ = writeln!(
+                text,
+                "**Do not quote these ratios.** Other programs used up to {:.0} % of the processors while a side was measured \
+                 (at most {:.0} % counts as quiet); that slows peers whose threads spin far more than ours.\n",
+                100.0 * self.elsewhere,
+                100.0 * QUIET
+            );
+        }
+        text += "| | ours | peer | | ratio, median (least – greatest) | must reach | reached |\n\
+            | --- | --- | --- | --- | --- | --- | --- |\n";
         for Row {
             what,
             peer,
@@ -108,6 +127,7 @@ impl Table {
                 Goal::None => (String::new(), None),
             };
             let reached = match reached {
+                Some(_) if noisy => "machine busy",
                 Some(true) => "yes",
                 Some(false) => "**no**",
                 None => "",
