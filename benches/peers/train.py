@@ -10,7 +10,7 @@ from torch import Tensor
 from model import STREAMS, Eager, Trie, build, padded
 from protocol import load, serve
 
-WARM_UP = 4
+WARM_UP = 8
 
 
 def corrupted(trie: Trie, codes: Tensor, mask_ratio: float, replace_ratio: float) -> tuple[Tensor, Tensor]:
@@ -96,7 +96,10 @@ def main() -> None:
     prepared = [batch(i) for i in range(batches)]
     optimiser = optimiser_of(model, training["optimiser"])
     parameters = list(model.parameters())
-    loss_of = torch.compile(model.loss) if "--compile" in sys.argv else model.loss
+    loss_of = model.loss
+    if "--compile" in sys.argv:
+        model.static = True
+        loss_of = torch.compile(model.loss)
     schedule, clip = training["schedule"], training["optimiser"]["clip_norm"]
     update = 0
 

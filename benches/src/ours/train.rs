@@ -16,7 +16,7 @@ use super::serve;
 use crate::workload::{self, Train};
 
 /// Updates before the first round.
-const WARM_UP: usize = 4;
+const WARM_UP: usize = 8;
 
 pub fn run(path: &Path) -> Result<()> {
     let (settings, mut tensors) = workload::load::<Train>(path)?;
