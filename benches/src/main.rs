@@ -92,8 +92,11 @@ fn main() -> ExitCode {
     cli::exit_code(run(Cli::parse().command))
 }
 
+/// A job of [`jobs`].
+type Measure = fn(&Bench, &mut Table) -> Result<()>;
+
 fn run(command: Command) -> Result<()> {
-    let (options, jobs): (&Options, &[fn(&Bench, &mut Table) -> Result<()>]) = match &command {
+    let (options, jobs): (&Options, &[Measure]) = match &command {
         Command::Ours { job, workload } => return ours::run(*job, workload),
         Command::All(options) => (
             options,
