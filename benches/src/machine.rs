@@ -19,7 +19,7 @@ impl Machine {
     pub fn new(python: &Path) -> Result<Self> {
         let mut versions = vec![
             ("eager".to_owned(), commit()),
-            ("rustc".to_owned(), said("rustc", &["--version"])),
+            ("rustc".to_owned(), rustc()),
         ];
         let peers = "import importlib.metadata as m, platform; print('python', platform.python_version()); \
             [print(p, m.version(p)) for p in ('torch', 'numpy', 'scikit-learn', 'faiss-cpu', 'sentence-transformers')]";
@@ -61,6 +61,12 @@ fn processor() -> String {
         (Some(name), ..) => name,
         _ => std::env::consts::ARCH.to_owned(),
     }
+}
+
+fn rustc() -> String {
+    let version = said("rustc", &["--version"]);
+    let version = version.split_whitespace().nth(1);
+    version.unwrap_or_default().to_owned()
 }
 
 fn commit() -> String {

@@ -189,10 +189,14 @@ pub struct Measured {
     pub elsewhere: f64,
 }
 
-/// Rounds of all sides by turns, the first side being the one that the others are compared with.
+/// Rounds of all sides by turns after one that does not count, the first side being the one that the others are compared with.
 pub fn race(mut sides: Vec<Side>, rounds: usize) -> Result<Vec<Measured>> {
     let mut rates = vec![vec![]; sides.len()];
     let mut elsewhere = vec![0.0; sides.len()];
+    // Not counted: while the other sides were starting, a side's memory may have been given back.
+    for side in &mut sides {
+        side.one_round()?;
+    }
     for round in 1..=rounds {
         let mut line = format!("round {round} of {rounds}:");
         for ((side, rates), elsewhere) in sides.iter_mut().zip(&mut rates).zip(&mut elsewhere) {
