@@ -1,6 +1,8 @@
 //! The workspace's own automation: `cargo xtask pipeline …` is `eager pipeline …` built in release mode, `cargo xtask test`
-//! is everything that must hold before a change is merged. Nothing here computes; it calls `eager` and cargo.
+//! is everything that must hold before a change is merged, `cargo xtask bench` the speed beside named peers. Nothing here
+//! computes; it calls `eager` and cargo.
 
+mod bench;
 mod checks;
 
 use std::process::ExitCode;
@@ -35,6 +37,10 @@ enum Command {
     /// one build serves this and the pipeline. Tests that need the benchmark data take them from EAGER_DATA_DIR, those that
     /// need a model from EAGER_SHARED_DIR, or both from ../shared; what is not there is skipped, and said.
     Test,
+    /// Speed beside PyTorch, scikit-learn, faiss and sentence-transformers: `cargo xtask bench -- train --rounds 3`
+    ///
+    /// Installs the peers into target/bench-python (pip and PyPI), unless --python names a Python that has them.
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -49,5 +55,6 @@ fn run(cli: &Cli) -> Result<()> {
             eager::pipeline::run(&pipeline.run, pipeline.until)
         }
         Command::Test => checks::run(),
+        Command::Bench(bench) => bench.run(),
     }
 }

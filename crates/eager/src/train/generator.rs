@@ -344,8 +344,12 @@ pub fn train_generator(
     })
 }
 
-/// The gradients of a batch, a store a shard, whose sum is the batch's; and the parts of its loss.
-fn gradients(
+/// The gradients of a batch, a store a shard, whose sum is the batch's; and the parts of its loss. With a step of the
+/// optimiser this is one update, what `benches` times.
+///
+/// # Errors
+/// When the examples do not fit the model, or a tensor operation fails.
+pub fn gradients(
     model: &Eager,
     setting: &Setting<'_>,
     examples: &[u32],

@@ -43,8 +43,10 @@ impl Draw {
         rng
     }
 
-    /// Draws of the shard alone.
-    fn own(self) -> ChaCha8Rng {
+    /// Draws of the shard alone: the transfer task's, in the order of [`masked`] for the reconstruction, [`masked`] for the
+    /// recognition, [`replaced`].
+    #[must_use]
+    pub fn own(self) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(self.shard as u64));
         rng.set_stream(self.update);
         rng
