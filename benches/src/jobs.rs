@@ -79,8 +79,7 @@ impl<'a> Bench<'a> {
     fn ours(&self, job: Job, workload: &Path) -> Result<Side> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["ours", job.name()]).arg(workload);
-        // See `eager::cli::one_thread_an_operation`.
-        command.env("CANDLE_NUM_THREADS", "1");
+        command.envs(eager::cli::RUNTIME);
         Side::start("ours", self.limited(&mut command))
     }
 

@@ -88,7 +88,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    cli::one_thread_an_operation();
+    cli::with_runtime();
     cli::exit_code(run(Cli::parse().command))
 }
 

@@ -45,16 +45,16 @@ pub fn run(path: &Path) -> Result<()> {
         };
         let weights = Weights::saved(weights.clone(), &Device::Cpu);
         let model = workload::model(&config, &items, weights)?;
-        let named = model.parameters().named();
-        let mut optimiser = AdamW::new(named, settings.training.optimiser.clone())?;
+        let trainable = model.parameters().trainable();
+        let mut optimiser = AdamW::new(trainable, settings.training.optimiser.clone())?;
         let (grads, parts) = gradients(&model, &setting, &batches[0], 0)?;
         (parts.total, optimiser.step(&grads, 0.0)?)
     };
 
     let weights = Weights::saved(weights, &Device::Cpu);
     let model = workload::model(&settings.model, &items, weights)?;
-    let named = model.parameters().named();
-    let mut optimiser = AdamW::new(named, settings.training.optimiser.clone())?;
+    let trainable = model.parameters().trainable();
+    let mut optimiser = AdamW::new(trainable, settings.training.optimiser.clone())?;
     let mut update = 0;
     let mut updates = |n: usize| -> Result<usize> {
         for _ in 0..n {
