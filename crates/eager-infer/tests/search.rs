@@ -38,7 +38,13 @@ fn teacher_forced(search: &Search<'_>, memory: &Memory) -> Vec<f64> {
             };
             let decoded = search
                 .model
-                .decode(search.stream, pass, memory, &codes)
+                .decode(
+                    search.stream,
+                    pass,
+                    memory,
+                    &codes,
+                    &search.model.vocabulary(search.stream),
+                )
                 .unwrap();
             let hidden: Vec<Vec<f32>> = decoded.hidden.to_vec2().unwrap();
             let logit = |h: &[f32], v: u32| -> f64 {

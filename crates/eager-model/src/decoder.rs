@@ -5,12 +5,14 @@
 //! its level and its parent (as in the official code), and the root is the start token. A position's logits are its
 //! hidden state times the embeddings of the prefix's children, the same table as the input's.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 use eager_codes::CodeTrie;
 use eager_ops::{Attended, Dropout, Layer, LayerInput, Ops, RowRanges, Segments};
 
 use crate::layers::{self, Embedding, Pass};
-use crate::{EagerConfig, Init, Weights};
+use crate::{EagerConfig, Init, Vocabulary, Weights};
 
 /// The codes of a batch's targets: what a decoder reads in training, and what it is to say.
 #[derive(Clone, Debug)]
@@ -42,6 +44,19 @@ impl TargetCodes {
             paths,
             levels: trie.levels(),
         })
+    }
+
+    /// Every token that is a child of a true prefix, once a prefix.
+    pub fn siblings(&self) -> impl Iterator<Item = u32> {
+        let mut ranges: Vec<_> = self
+            .rows
+            .ranges()
+            .iter()
+            .map(|r| (r.start, r.end))
+            .collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges.into_iter().flat_map(|(start, end)| start..end)
     }
 
     /// Number of codes.
@@ -79,6 +94,7 @@ pub struct Decoder {
     layers: Vec<Layer>,
     levels: usize,
     nodes: u32,
+    specials_end: u32,
 }
 
 impl Decoder {
@@ -101,6 +117,7 @@ impl Decoder {
             layers: layers::layers(weights, name, config, config.decoder_layers, true)?,
             levels,
             nodes: nodes as u32,
+            specials_end: (nodes + specials) as u32,
         })
     }
 
@@ -115,13 +132,18 @@ impl Decoder {
         self.nodes + number
     }
 
+    /// The ids of all special tokens.
+    pub(crate) fn specials(&self) -> Range<u32> {
+        self.nodes..self.specials_end
+    }
+
     /// Teacher-forced pass over `codes`, one for each sequence of `memory` `[memory rows, d]`.
     pub(crate) fn forward(
         &self,
         pass: Pass<'_>,
-        memory: &Tensor,
-        memory_rows: &Segments,
+        (memory, memory_rows): (&Tensor, &Segments),
         codes: &TargetCodes,
+        vocabulary: &Vocabulary,
     ) -> Result<Decoded> {
         let (batch, levels) = (codes.len(), self.levels);
         if codes.levels != levels || batch != memory_rows.len() {
@@ -132,21 +154,20 @@ impl Decoder {
             )
         }
         let length = levels + 2;
-        let ids: Vec<u32> = codes
-            .paths
-            .chunks_exact(levels)
-            .flat_map(|path| {
-                let code = path.iter().copied();
-                std::iter::once(0)
-                    .chain(code)
-                    .chain([self.special(SUMMARY)])
-            })
-            .collect();
+        let (start, summary) = (vocabulary.row(0)?, vocabulary.row(self.special(SUMMARY))?);
+        let mut ids = Vec::with_capacity(batch * length);
+        for path in codes.paths.chunks_exact(levels) {
+            ids.push(start);
+            for &token in path {
+                ids.push(vocabulary.row(token)?);
+            }
+            ids.push(summary);
+        }
         let positions: Vec<u32> = (0..batch).flat_map(|_| 0..length as u32).collect();
         let rows = Segments::uniform(batch, length);
         let mut x = self
             .embedding
-            .forward(pass, &self.tokens, &ids, &positions)?;
+            .forward(pass, vocabulary.table(), &ids, &positions)?;
         // Of the last layer, the states that choose among children and the summaries; what an only child is predicted from
         // is chosen by nobody.
         let chooses = |row: usize| codes.rows.ranges()[row].len() > 1;

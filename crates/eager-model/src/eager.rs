@@ -9,7 +9,7 @@ use crate::decoder::{Decoded, Decoder, Decoding, SUMMARY, TargetCodes};
 use crate::encoder::{Encoder, Histories, Memory};
 use crate::layers::{Linear, Pass};
 use crate::transfer::{SPECIALS, Transfer, TransferCodes, mask_token};
-use crate::{EagerConfig, Guide, Parameters, PerStream, Stream, Weights};
+use crate::{EagerConfig, Guide, Parameters, PerStream, Stream, Vocabulary, Weights};
 
 /// What the model must know of the items.
 #[derive(Clone, Copy, Debug)]
@@ -94,18 +94,42 @@ impl Eager {
         self.encoder.forward(pass, histories)
     }
 
-    /// One stream's teacher-forced pass over the targets' codes.
+    /// All tokens of a stream.
+    #[must_use]
+    pub fn vocabulary(&self, stream: Stream) -> Vocabulary {
+        Vocabulary::all(self.tokens(stream))
+    }
+
+    /// Some tokens of a stream, with the start and the special tokens: for a pass that reads no others.
     ///
     /// # Errors
-    /// When there are not as many codes as histories.
+    /// When there is no such token.
+    pub fn part_of_vocabulary(
+        &self,
+        stream: Stream,
+        pass: Pass<'_>,
+        mut tokens: Vec<u32>,
+    ) -> Result<Vocabulary> {
+        let decoder = &self.decoders[stream];
+        tokens.push(0);
+        tokens.extend(decoder.specials());
+        Vocabulary::some(pass.ops, decoder.tokens(), tokens)
+    }
+
+    /// One stream's teacher-forced pass over the targets' codes, whose tokens `vocabulary` has.
+    ///
+    /// # Errors
+    /// When there are not as many codes as histories, or a token is not in the vocabulary.
     pub fn decode(
         &self,
         stream: Stream,
         pass: Pass<'_>,
         memory: &Memory,
         codes: &TargetCodes,
+        vocabulary: &Vocabulary,
     ) -> Result<Decoded> {
-        self.decoders[stream].forward(pass, &memory.hidden[stream], &memory.rows, codes)
+        let (hidden, rows) = (&memory.hidden[stream], &memory.rows);
+        self.decoders[stream].forward(pass, (hidden, rows), codes, vocabulary)
     }
 
     /// Begins to generate codes of one stream for every history.
@@ -136,7 +160,7 @@ impl Eager {
         self.projections[stream].forward(pass.ops, &summary)
     }
 
-    /// The transfer task's pass over behaviour codes, guided by the semantic stream's `summary` `[batch, d]` and its
+    /// The transfer task's pass over behaviour codes, whose tokens `vocabulary` has, guided by the semantic stream's `summary` `[batch, d]` and its
     /// `projection` `[batch, dims.semantic]`, whichever the configuration names: the states at the wanted positions,
     /// `[wanted, d]`.
     ///
@@ -148,6 +172,7 @@ impl Eager {
         summary: &Tensor,
         projection: &Tensor,
         codes: &TransferCodes,
+        vocabulary: &Vocabulary,
     ) -> Result<Tensor> {
         let guide = match self.config.guide {
             Guide::Summary => summary,
@@ -159,7 +184,7 @@ impl Eager {
             guide.clone()
         };
         self.transfer
-            .forward(pass, &self.decoders.behaviour, &guide, codes)
+            .forward(pass, &self.decoders.behaviour, &guide, codes, vocabulary)
     }
 
     /// Logits `[n]` that code and guide belong together, of states at `[CLS]`.

@@ -8,6 +8,7 @@ mod encoder;
 mod layers;
 mod stream;
 mod transfer;
+mod vocabulary;
 mod weights;
 
 pub use config::{ConfigError, EagerConfig, Guide, ItemTable};
@@ -18,4 +19,5 @@ pub use encoder::{Histories, Memory};
 pub use layers::Pass;
 pub use stream::{PerStream, Stream};
 pub use transfer::TransferCodes;
+pub use vocabulary::Vocabulary;
 pub use weights::{Init, Parameters, Weights};

@@ -7,7 +7,7 @@ use eager_ops::{Layer, LayerInput, Segments};
 
 use crate::decoder::{Decoder, SUMMARY};
 use crate::layers::{self, Embedding, Linear, Pass};
-use crate::{EagerConfig, Guide, Weights};
+use crate::{EagerConfig, Guide, Vocabulary, Weights};
 
 /// Special tokens of the behaviour table, after the summary token.
 const CLS: u32 = SUMMARY + 1;
@@ -76,6 +76,7 @@ impl Transfer {
         behaviour: &Decoder,
         guide: &Tensor,
         codes: &TransferCodes,
+        vocabulary: &Vocabulary,
     ) -> Result<Tensor> {
         let (n, levels) = (codes.guides.len(), self.levels);
         if codes.tokens.len() != n * levels {
@@ -87,16 +88,19 @@ impl Transfer {
         let guide = self.guide.forward(pass.ops, guide)?; // [batch, d]
         let memory = pass.ops.gather(&guide, &codes.guides)?; // [n, d]
         let length = levels + 1;
-        let ids: Vec<u32> = codes
-            .tokens
-            .chunks_exact(levels)
-            .flat_map(|code| std::iter::once(behaviour.special(CLS)).chain(code.iter().copied()))
-            .collect();
+        let cls = vocabulary.row(behaviour.special(CLS))?;
+        let mut ids = Vec::with_capacity(n * length);
+        for code in codes.tokens.chunks_exact(levels) {
+            ids.push(cls);
+            for &token in code {
+                ids.push(vocabulary.row(token)?);
+            }
+        }
         let positions: Vec<u32> = (0..n).flat_map(|_| 0..length as u32).collect();
         let (rows, one) = (Segments::uniform(n, length), Segments::uniform(n, 1));
         let mut x = self
             .embedding
-            .forward(pass, behaviour.tokens(), &ids, &positions)?;
+            .forward(pass, vocabulary.table(), &ids, &positions)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
             let input = LayerInput {

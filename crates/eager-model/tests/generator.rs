@@ -89,7 +89,9 @@ fn decoding_token_by_token_equals_the_teacher_forced_pass() {
                 // The same codes, teacher-forced, each with its owner's history.
                 let histories = Histories::new(&[0, 0, 3, 7, 5], &[0, 1, 2, 5]).unwrap();
                 let memory = model.encode(pass, &histories).unwrap();
-                let whole = model.decode(stream, pass, &memory, &codes).unwrap();
+                let whole = model
+                    .decode(stream, pass, &memory, &codes, &model.vocabulary(stream))
+                    .unwrap();
                 let whole = whole.hidden.reshape((3, 3, 16)).unwrap();
                 for (level, state) in states.iter().enumerate() {
                     // Who predicts an only child is not asked for its state.
@@ -131,7 +133,13 @@ fn only_the_summary_has_seen_the_whole_code() {
     let decode = |item| {
         let codes = TargetCodes::new(&tries.semantic, &[item]).unwrap();
         model
-            .decode(Stream::Semantic, pass, &memory, &codes)
+            .decode(
+                Stream::Semantic,
+                pass,
+                &memory,
+                &codes,
+                &model.vocabulary(Stream::Semantic),
+            )
             .unwrap()
     };
     let (a, b) = (decode(0), decode(1));
@@ -178,7 +186,13 @@ fn the_transfer_task_reads_code_and_guide() {
         guides: vec![0, 0, 1],
         wanted: (0..3).map(|code| TransferCodes::cls(code, 3)).collect(),
     };
-    let cls = model.transfer(pass, &summary, &projection, &codes).unwrap();
+    let all = model.vocabulary(Stream::Behaviour);
+    let transfer = |codes| {
+        model
+            .transfer(pass, &summary, &projection, codes, &all)
+            .unwrap()
+    };
+    let cls = transfer(&codes);
     assert_eq!(cls.dims(), [3, 16]);
     let logits: Vec<f32> = model.recognise(pass, &cls).unwrap().to_vec1().unwrap();
     assert!(
@@ -200,7 +214,7 @@ fn the_transfer_task_reads_code_and_guide() {
         ..codes
     };
     assert_eq!(codes.wanted, [0, 3, 6, 8]);
-    let some = model.transfer(pass, &summary, &projection, &codes).unwrap();
+    let some = transfer(&codes);
     assert!(distance(&some.get(3).unwrap(), &cls.get(2).unwrap()) < 1e-6);
     assert!(distance(&some.get(1).unwrap(), &some.get(2).unwrap()) > 1e-4);
 }

@@ -11,6 +11,7 @@ use eager_losses::{
     replaced,
 };
 use eager_model::{Eager, Histories, Pass, PerStream, Stream, TargetCodes, TransferCodes};
+use eager_ops::RowRanges;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -133,27 +134,36 @@ impl Objective<'_> {
         let codes =
             PerStream::try_from_fn(|s| TargetCodes::new(&self.items.tries[s], &batch.targets))?;
         let negatives = negatives(self.items, self.config, self.draw)?;
+        let corrupted = transfers(self.config).then(|| self.corrupted(&codes.behaviour));
+        let vocabularies = PerStream::try_from_fn(|stream| {
+            let mut tokens: Vec<u32> = codes[stream].siblings().collect();
+            if let (Stream::Behaviour, Some(corrupted)) = (stream, &corrupted) {
+                tokens.extend_from_slice(&corrupted.codes.tokens);
+            }
+            self.model.part_of_vocabulary(stream, self.pass, tokens)
+        })?;
         let mut sum = Sum::default();
         for stream in Stream::ALL {
-            let guides = stream == Stream::Semantic && transfers(self.config);
+            let guides = corrupted.as_ref().filter(|_| stream == Stream::Semantic);
             let [generating, contrasting] = stream_weights(self.config, stream);
-            if generating == 0.0 && contrasting == 0.0 && !guides {
+            if generating == 0.0 && contrasting == 0.0 && guides.is_none() {
                 continue;
             }
-            let codes_here = &codes[stream];
-            let decoded = self.model.decode(stream, self.pass, &memory, codes_here)?;
+            let (codes_here, vocabulary) = (&codes[stream], &vocabularies[stream]);
+            let decoded =
+                (self.model).decode(stream, self.pass, &memory, codes_here, vocabulary)?;
             if generating > 0.0 {
                 let loss = generation(
                     self.pass.ops,
                     &decoded.hidden,
-                    self.model.tokens(stream),
-                    &codes_here.rows,
+                    vocabulary.table(),
+                    &vocabulary.rows(&codes_here.rows)?,
                     codes_here.levels,
                     self.config.generation.levels,
                 )?;
                 sum.parts.generation[stream] = sum.add(&loss, generating)?;
             }
-            if contrasting == 0.0 && !guides {
+            if contrasting == 0.0 && guides.is_none() {
                 continue;
             }
             let summary = &decoded.summary;
@@ -169,22 +179,25 @@ impl Objective<'_> {
                 )?;
                 sum.parts.contrastive[stream] = sum.add(&loss, contrasting)?;
             }
-            if guides {
-                self.transfer(summary, &projection, &codes.behaviour, &mut sum)?;
+            if let Some(corrupted) = guides {
+                let vocabulary = &vocabularies.behaviour;
+                let states = self.model.transfer(
+                    self.pass,
+                    summary,
+                    &projection,
+                    &corrupted.codes,
+                    vocabulary,
+                )?; // [wanted, d]
+                let rows = vocabulary.rows(&codes.behaviour.rows)?;
+                self.transfer(&states, vocabulary.table(), &rows, corrupted, &mut sum)?;
             }
         }
         sum.finish()
     }
 
-    /// The transfer task's two losses, in one pass over the masked, the true and the replaced behaviour codes.
-    fn transfer(
-        &self,
-        summary: &Tensor,
-        projection: &Tensor,
-        codes: &TargetCodes,
-        sum: &mut Sum,
-    ) -> Result<()> {
-        let (model, task) = (self.model, &self.config.transfer);
+    /// The masked, the true and the replaced behaviour codes, for one pass over all of them.
+    fn corrupted(&self, codes: &TargetCodes) -> Corrupted {
+        let task = &self.config.transfer;
         let (n, levels) = (codes.len(), codes.levels);
         let mut rng = self.draw.own();
         let masked_rows = masked(n, levels, task.masking, task.mask_ratio, &mut rng);
@@ -196,7 +209,7 @@ impl Objective<'_> {
         if task.reconstruction > 0.0 {
             tokens.extend_from_slice(&codes.paths);
             for &row in &masked_rows {
-                tokens[row as usize] = model.mask_token();
+                tokens[row as usize] = self.model.mask_token();
                 wanted.push(TransferCodes::token(row as usize, levels));
             }
         }
@@ -207,34 +220,55 @@ impl Objective<'_> {
             wanted.extend((first..first + 2 * n).map(|code| TransferCodes::cls(code, levels)));
         }
         let copies = tokens.len() / codes.paths.len();
-        let guides = (0..copies).flat_map(|_| 0..n as u32).collect();
-        let transfer_codes = TransferCodes {
-            tokens,
-            guides,
-            wanted,
-        };
-        let states = model.transfer(self.pass, summary, projection, &transfer_codes)?; // [wanted, d]
+        Corrupted {
+            codes: TransferCodes {
+                tokens,
+                guides: (0..copies).flat_map(|_| 0..n as u32).collect(),
+                wanted,
+            },
+            masked: masked_rows,
+        }
+    }
 
+    /// The transfer task's two losses, of its network's `states` at the wanted positions, the behaviour tokens' embeddings
+    /// and, for every token of the true codes, its siblings among them.
+    fn transfer(
+        &self,
+        states: &Tensor,
+        table: &Tensor,
+        rows: &RowRanges,
+        corrupted: &Corrupted,
+        sum: &mut Sum,
+    ) -> Result<()> {
+        let (task, ops) = (&self.config.transfer, self.pass.ops);
+        let mut first = 0;
         if task.reconstruction > 0.0 {
-            let table = model.tokens(Stream::Behaviour);
             let table = if task.detach_tokens {
                 table.detach()
             } else {
                 table.clone()
             };
-            let hidden = states.narrow(0, 0, masked_rows.len())?;
-            let ops = self.pass.ops;
-            let loss = reconstruction(ops, &hidden, &table, &codes.rows, &masked_rows)?;
+            first = corrupted.masked.len();
+            let hidden = states.narrow(0, 0, first)?;
+            let loss = reconstruction(ops, &hidden, &table, rows, &corrupted.masked)?;
             sum.parts.reconstruction = sum.add(&loss, task.reconstruction)?;
         }
         if task.recognition > 0.0 {
-            let cls = states.narrow(0, states.dim(0)? - 2 * n, 2 * n)?;
-            let logits = model.recognise(self.pass, &cls)?;
+            let n = (states.dim(0)? - first) / 2;
+            let cls = states.narrow(0, first, 2 * n)?;
+            let logits = self.model.recognise(self.pass, &cls)?;
             let loss = recognition(&logits.narrow(0, 0, n)?, &logits.narrow(0, n, n)?)?;
             sum.parts.recognition = sum.add(&loss, task.recognition)?;
         }
         Ok(())
     }
+}
+
+/// What the transfer task reads.
+struct Corrupted {
+    codes: TransferCodes,
+    /// The tokens that are masked.
+    masked: Vec<u32>,
 }
 
 /// A weighted sum of losses, and their values.
