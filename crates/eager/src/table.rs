@@ -47,7 +47,7 @@ pub fn render(report: &Report) -> String {
     let mut out = format!(
         "{}: {} users, text encoder {}\nprotocol: {}\n\n",
         report.dataset,
-        thousands(report.users),
+        indicatif::HumanCount(report.users as u64),
         report.text_encoder,
         protocol(report),
     );
@@ -114,19 +114,6 @@ fn protocol(report: &Report) -> String {
 /// To one decimal, without a needless zero.
 fn round(value: f64) -> f64 {
     (10.0 * value).round() / 10.0
-}
-
-/// `22363` as `22,363`.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
