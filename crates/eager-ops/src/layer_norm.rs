@@ -13,15 +13,39 @@ pub(crate) struct LayerNormOp {
     pub(crate) eps: f32,
 }
 
-/// Mean and reciprocal standard deviation, in two passes so that a large mean costs no precision.
+/// Brings a row to mean 0 and variance 1; returns the reciprocal standard deviation. In two passes, so that a large mean
+/// costs no precision.
 #[inline(always)]
-fn statistics(x: &[f32], centred: &mut [f32], eps: f32) -> f32 {
+pub(crate) fn normalise(x: &mut [f32], eps: f32) -> f32 {
     let n = x.len() as f32;
     let mean = sum(x) / n;
-    for (c, &x) in centred.iter_mut().zip(x) {
-        *c = x - mean;
+    x.iter_mut().for_each(|x| *x -= mean);
+    let rstd = 1.0 / (dot(x, x) / n + eps).sqrt();
+    x.iter_mut().for_each(|x| *x *= rstd);
+    rstd
+}
+
+/// With `x̂` the normalised row and `h = g∘w`: `(h - mean(h) - x̂·mean(h∘x̂)) / σ` in the place of `g`,
+/// `dw += g∘x̂`, `db += g`.
+#[inline(always)]
+pub(crate) fn backward(
+    g: &mut [f32],
+    x_hat: &[f32],
+    rstd: f32,
+    w: &[f32],
+    (dw, db): (&mut [f32], &mut [f32]),
+) {
+    for ((dw, &g), &x) in dw.iter_mut().zip(&*g).zip(x_hat) {
+        *dw += g * x;
     }
-    1.0 / (dot(centred, centred) / n + eps).sqrt()
+    add_scaled(db, 1.0, g);
+    g.iter_mut().zip(w).for_each(|(g, &w)| *g *= w);
+    let d = g.len() as f32;
+    let mean = sum(g) / d;
+    let mean_x = dot(g, x_hat) / d;
+    for (g, &x) in g.iter_mut().zip(x_hat) {
+        *g = rstd * (*g - mean - x * mean_x);
+    }
 }
 
 impl CustomOp3 for LayerNormOp {
@@ -56,9 +80,10 @@ impl CustomOp3 for LayerNormOp {
                     #[inline(always)]
                     || {
                         for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                            let scale = statistics(x, y, self.eps);
+                            y.copy_from_slice(x);
+                            normalise(y, self.eps);
                             for ((y, &w), &b) in y.iter_mut().zip(w).zip(b) {
-                                *y = *y * scale * w + b;
+                                *y = *y * w + b;
                             }
                         }
                     },
@@ -78,15 +103,13 @@ impl CustomOp3 for LayerNormOp {
         let (n, d) = x.dims2()?;
         with_slice(x, |x| {
             with_slice(w, |w| {
-                with_slice(grad, |g| backward(x, w, g, n, d, self.eps))
+                with_slice(grad, |g| all_rows_backward(x, w, g, n, d, self.eps))
             })
         })
     }
 }
 
-/// With `x̂` the normalised input and `h = g∘w`: `dx = (h - mean(h) - x̂·mean(h∘x̂)) / σ`,
-/// `dw = Σ g∘x̂`, `db = Σ g`.
-fn backward(
+fn all_rows_backward(
     x: &[f32],
     w: &[f32],
     g: &[f32],
@@ -102,27 +125,16 @@ fn backward(
         .map(|((dx, x), g)| {
             let mut weight_and_bias = vec![0.0; 2 * d];
             let (dw, db) = weight_and_bias.split_at_mut(d);
-            let (mut x_hat, mut h) = (vec![0.0; d], vec![0.0; d]);
+            let mut x_hat = vec![0.0; d];
             dispatch(
                 #[inline(always)]
                 || {
-                    for ((dx, x), g) in dx
-                        .chunks_exact_mut(d)
-                        .zip(x.chunks_exact(d))
-                        .zip(g.chunks_exact(d))
-                    {
-                        let scale = statistics(x, &mut x_hat, eps);
-                        for i in 0..d {
-                            x_hat[i] *= scale;
-                            h[i] = g[i] * w[i];
-                            dw[i] += g[i] * x_hat[i];
-                            db[i] += g[i];
-                        }
-                        let mean_h = sum(&h) / d as f32;
-                        let mean_hx = dot(&h, &x_hat) / d as f32;
-                        for ((dx, &h), &x_hat) in dx.iter_mut().zip(&h).zip(&x_hat) {
-                            *dx = scale * (h - mean_h - x_hat * mean_hx);
-                        }
+                    let rows = dx.chunks_exact_mut(d).zip(x.chunks_exact(d));
+                    for ((dx, x), g) in rows.zip(g.chunks_exact(d)) {
+                        x_hat.copy_from_slice(x);
+                        let rstd = normalise(&mut x_hat, eps);
+                        dx.copy_from_slice(g);
+                        backward(dx, &x_hat, rstd, w, (&mut *dw, &mut *db));
                     }
                 },
             );

@@ -13,10 +13,10 @@ use super::parts::{Affine, CrossParts, Parts};
 use super::{LayerInput, LayerShape, Queries};
 use crate::attention::{Attention, Scratch};
 use crate::dropout::{Dropout, Mask};
-use crate::gelu;
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{add_scaled, dispatch, dot, sum};
+use crate::vector::{add_scaled, dispatch};
+use crate::{gelu, layer_norm};
 
 /// Rows of a tile, of whichever of its matrices has most: with 512 columns 384 KiB, which the second-level cache of a
 /// server's core holds. A longer sequence is a tile of its own.
@@ -193,12 +193,9 @@ fn add_norm(
                         }
                     }
                 }
-                let mean = sum(x) / d as f32;
-                x.iter_mut().for_each(|x| *x -= mean);
-                *rstd = 1.0 / (dot(x, x) / d as f32 + eps).sqrt();
-                for (((x, y), &w), &b) in x.iter_mut().zip(y).zip(p.w).zip(p.b) {
-                    *x *= *rstd;
-                    *y = *x * w + b;
+                *rstd = layer_norm::normalise(x, eps);
+                for (((&x, y), &w), &b) in (&*x).iter().zip(y).zip(p.w).zip(p.b) {
+                    *y = x * w + b;
                 }
             }
         },
@@ -206,8 +203,8 @@ fn add_norm(
     Normalised { rows: out, rstd }
 }
 
-/// With `x̂` the normalised rows and `h = g∘w`: `dx = (h - mean(h) - x̂·mean(h∘x̂)) / σ` in the place of `g`, and of the
-/// dropped sublayer's output `mask∘dx`; `dw += Σ g∘x̂`, `db += Σ g`, and `dbias += Σ mask∘dx`.
+/// The gradient of what was normalised in the place of `g`, and that of the dropped sublayer's output, `mask∘` the former,
+/// whose sum over rows is that of the sublayer's bias.
 fn add_norm_backward(
     g: &mut [f32],
     norm: &Normalised,
@@ -224,16 +221,7 @@ fn add_norm_backward(
             let rows = g.chunks_exact_mut(d).zip(norm.rows.chunks_exact(d));
             let rows = rows.zip(dropped.chunks_exact_mut(d)).zip(&norm.rstd);
             for (row, (((g, x), dropped), &rstd)) in rows.enumerate() {
-                for ((dw, &g), &x) in dp.w.iter_mut().zip(&*g).zip(x) {
-                    *dw += g * x;
-                }
-                add_scaled(dp.b, 1.0, g);
-                g.iter_mut().zip(w).for_each(|(g, &w)| *g *= w);
-                let mean = sum(g) / d as f32;
-                let mean_x = dot(g, x) / d as f32;
-                for (g, &x) in g.iter_mut().zip(x) {
-                    *g = rstd * (*g - mean - x * mean_x);
-                }
+                layer_norm::backward(g, x, rstd, w, (&mut *dp.w, &mut *dp.b));
                 match mask {
                     None => dropped.copy_from_slice(g),
                     Some(mask) => {
