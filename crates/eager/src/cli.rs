@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::recommend::{self, Recommend};
 use crate::run::Stage;
 use crate::{logs, pipeline};
 
@@ -46,6 +47,8 @@ pub enum Command {
     Model(RunArgs),
     /// Stages 1–6: figures on the test set, as `pipeline`
     Eval(RunArgs),
+    /// Lists of items for histories, by a trained run
+    Recommend(Recommend),
 }
 
 /// All stages of a dataset, or the first few.
@@ -184,6 +187,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Codes(args) => (args, Stage::Codes),
         Command::Model(args) => (args, Stage::Model),
         Command::Eval(args) => (args, Stage::Eval),
+        Command::Recommend(args) => return recommend::run(args),
     };
     pipeline::run(args, until)
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod logs;
 pub mod overrides;
 pub mod pipeline;
+pub mod recommend;
 pub mod report;
 pub mod run;
 pub mod seed;

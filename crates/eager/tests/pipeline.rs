@@ -90,6 +90,8 @@ fn killed_in_training_it_goes_on_to_the_same_bytes_and_the_same_table() {
         assert!(read(whole.path()) == read(cut.path()), "{file} differs");
     }
 
+    recommends(&whole.path().join("demo/paper"));
+
     // Another ranking rule: only the test is made again.
     let (json, log) = run(cut.path(), &["--set", "eval.infer.ranking=sum", "--json"]);
     assert!(
@@ -103,6 +105,88 @@ fn killed_in_training_it_goes_on_to_the_same_bytes_and_the_same_table() {
         assert!(report["streams"][stream]["recall@10"].is_number());
     }
     assert_eq!(report["streams"]["merged"]["ndcg@20"], report["ndcg@20"]);
+}
+
+/// Lists of a trained run: for one history, for a file, the same; and what is refused.
+fn recommends(run: &Path) {
+    let recommend = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eager"));
+        let output = command
+            .arg("recommend")
+            .arg(run)
+            .args(args)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let items = std::fs::read_to_string(run.join("data/items.jsonl")).unwrap();
+    let ids: Vec<String> = items
+        .lines()
+        .map(|line| {
+            let item: serde_json::Value = serde_json::from_str(line).unwrap();
+            item["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let history = format!("{},{}", ids[0], ids[1]);
+    let (code, one, _) = recommend(&["--history", &history, "--json", "-k", "5"]);
+    assert_eq!(code, Some(0));
+    let one: serde_json::Value = serde_json::from_str(&one).unwrap();
+    let listed = one["items"].as_array().unwrap();
+    assert_eq!(listed.len(), 5);
+    assert!(
+        listed
+            .iter()
+            .all(|i| ids.contains(&i["id"].as_str().unwrap().to_owned()))
+    );
+    let (_, table, _) = recommend(&["--history", &history, "-k", "5"]);
+    assert_eq!(table.lines().count(), 6);
+    assert!(table.contains(listed[4]["id"].as_str().unwrap()), "{table}");
+
+    let users = run.join("users.jsonl");
+    let line =
+        |user: &str, ids: &[String]| serde_json::json!({"user": user, "history": ids}).to_string();
+    let first = line("a", &ids[..2]);
+    std::fs::write(&users, format!("{first}\n{}\n", line("b", &ids[5..8]))).unwrap();
+    let file = users.to_str().unwrap();
+    let (code, lists, _) = recommend(&["--users", file, "-k", "5"]);
+    let lists: Vec<serde_json::Value> = lists
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!((code, lists.len()), (Some(0), 2));
+    assert_eq!(
+        (&lists[0]["user"], &lists[0]["items"]),
+        (&"a".into(), &one["items"])
+    );
+    let (_, unseen, _) = recommend(&["--users", file, "-k", "40", "--exclude-seen"]);
+    let unseen: serde_json::Value = serde_json::from_str(unseen.lines().next().unwrap()).unwrap();
+    assert!(
+        unseen["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|i| { !ids[..2].contains(&i["id"].as_str().unwrap().to_owned()) })
+    );
+
+    std::fs::write(
+        &users,
+        format!("{first}\n{}\n", line("b", &["nosuch".into()])),
+    )
+    .unwrap();
+    let (code, out, error) = recommend(&["--users", file]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(error.contains("users.jsonl:2: item \"nosuch\""), "{error}");
+    assert_eq!(recommend(&[]).0, Some(2));
+    let (code, _, error) = recommend(&["--history", "nosuch"]);
+    assert!(
+        code == Some(1) && error.contains("--history: item"),
+        "{error}"
+    );
 }
 
 /// Where the default encoder cannot be had, the ways on are named and nothing takes its place.
