@@ -145,6 +145,7 @@ impl Recommender {
         let pass = Pass {
             ops: self.ops,
             dropout: &Dropout::off(),
+            leaves: None,
         };
         Ok(self
             .model

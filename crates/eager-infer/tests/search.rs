@@ -19,6 +19,7 @@ fn teacher_forced(search: &Search<'_>, memory: &Memory) -> Vec<f64> {
     let pass = Pass {
         ops: search.ops,
         dropout: &dropout,
+        leaves: None,
     };
     trie.level(trie.levels())
         .map(|leaf| {

@@ -165,9 +165,8 @@ impl Decoder {
         }
         let positions: Vec<u32> = (0..batch).flat_map(|_| 0..length as u32).collect();
         let rows = Segments::uniform(batch, length);
-        let mut x = self
-            .embedding
-            .forward(pass, vocabulary.table(), &ids, &positions)?;
+        let tokens = pass.ops.gather(vocabulary.table(), &ids)?;
+        let mut x = self.embedding.forward(pass, &tokens, &positions)?;
         // Of the last layer, the states that choose among children and the summaries; what an only child is predicted from
         // is chosen by nobody.
         let chooses = |row: usize| codes.rows.ranges()[row].len() > 1;
@@ -279,12 +278,12 @@ impl Decoding<'_> {
         let pass = Pass {
             ops: self.ops,
             dropout: &off,
+            leaves: None,
         };
         let positions = vec![step as u32; nodes.len()];
         let decoder = self.decoder;
-        let mut x = decoder
-            .embedding
-            .forward(pass, &decoder.tokens, nodes, &positions)?;
+        let tokens = self.ops.gather(&decoder.tokens, nodes)?;
+        let mut x = decoder.embedding.forward(pass, &tokens, &positions)?;
         for ((layer, past), memory) in decoder.layers.iter().zip(&mut self.past).zip(&self.memory) {
             let (queries, kv) = layer.step_qkv(self.ops, &x)?;
             past.push(kv);

@@ -113,7 +113,7 @@ impl Eager {
         let decoder = &self.decoders[stream];
         tokens.push(0);
         tokens.extend(decoder.specials());
-        Vocabulary::some(pass.ops, decoder.tokens(), tokens)
+        Vocabulary::some(pass, decoder.tokens(), tokens)
     }
 
     /// One stream's teacher-forced pass over the targets' codes, whose tokens `vocabulary` has.

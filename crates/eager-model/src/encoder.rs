@@ -140,9 +140,8 @@ impl Encoder {
         positions: &[u32],
         rows: &Segments,
     ) -> Result<Tensor> {
-        let mut x = self
-            .embedding
-            .forward(pass, &self.items, items, positions)?;
+        let items = pass.rows(&self.items, items)?;
+        let mut x = self.embedding.forward(pass, &items, positions)?;
         for layer in &self.layers {
             let input = LayerInput {
                 rows,

@@ -1,7 +1,7 @@
 //! What all networks of the model are made of: layers, linear maps, and the embedding every sequence begins with.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Dropout, Layer, LayerShape, Ops};
+use eager_ops::{Dropout, Layer, LayerShape, Leaves, Ops};
 
 use crate::{EagerConfig, Init, Weights};
 
@@ -15,6 +15,18 @@ pub struct Pass<'a> {
     pub ops: Ops,
     /// The pass's dropout; [`Dropout::off`] outside training.
     pub dropout: &'a Dropout,
+    /// Where the rows of large tables are leaves of the graph; without, the tables are.
+    pub leaves: Option<&'a Leaves>,
+}
+
+impl Pass<'_> {
+    /// Rows `ids` of a parameter `table` `[rows, d]`.
+    pub(crate) fn rows(self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+        match self.leaves {
+            None => self.ops.gather(table, ids),
+            Some(leaves) => leaves.rows(self.ops, table, ids),
+        }
+    }
 }
 
 /// `x·wᵀ + b`.
@@ -86,7 +98,7 @@ pub(crate) fn layers(
     (0..n).map(layer).collect()
 }
 
-/// Rows of `table`, plus a learnt vector for each row's position, normalised, with dropout: how every sequence of this
+/// Rows of a table, plus a learnt vector for each row's position, normalised, with dropout: how every sequence of this
 /// model begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Embedding {
@@ -111,16 +123,15 @@ impl Embedding {
         })
     }
 
-    /// `ids` and `positions` `[rows]`; `[rows, d]` out.
+    /// Embedded tokens `[rows, d]` and their `positions` `[rows]`; `[rows, d]` out.
     pub(crate) fn forward(
         &self,
         pass: Pass<'_>,
-        table: &Tensor,
-        ids: &[u32],
+        tokens: &Tensor,
         positions: &[u32],
     ) -> Result<Tensor> {
         let ops = pass.ops;
-        let x = (ops.gather(table, ids)? + ops.gather(&self.positions, positions)?)?;
+        let x = (tokens + ops.gather(&self.positions, positions)?)?;
         ops.dropout(&self.norm.forward(ops, &x)?, pass.dropout)
     }
 }

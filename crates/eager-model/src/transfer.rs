@@ -98,9 +98,8 @@ impl Transfer {
         }
         let positions: Vec<u32> = (0..n).flat_map(|_| 0..length as u32).collect();
         let (rows, one) = (Segments::uniform(n, length), Segments::uniform(n, 1));
-        let mut x = self
-            .embedding
-            .forward(pass, vocabulary.table(), &ids, &positions)?;
+        let tokens = pass.ops.gather(vocabulary.table(), &ids)?;
+        let mut x = self.embedding.forward(pass, &tokens, &positions)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
             let input = LayerInput {

@@ -2,7 +2,9 @@
 //! gradient of the table itself is as large as the table each time, that of the part as large as the part.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Ops, RowRanges};
+use eager_ops::RowRanges;
+
+use crate::Pass;
 
 /// Tokens of one stream and their embeddings.
 #[derive(Clone, Debug)]
@@ -22,11 +24,11 @@ impl Vocabulary {
     }
 
     /// Some of the rows of `table`, in any order and as often as may be.
-    pub(crate) fn some(ops: Ops, table: &Tensor, mut tokens: Vec<u32>) -> Result<Self> {
+    pub(crate) fn some(pass: Pass<'_>, table: &Tensor, mut tokens: Vec<u32>) -> Result<Self> {
         tokens.sort_unstable();
         tokens.dedup();
         Ok(Self {
-            table: ops.gather(table, &tokens)?,
+            table: pass.rows(table, &tokens)?,
             tokens: Some(tokens),
         })
     }
@@ -76,6 +78,7 @@ impl Vocabulary {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use eager_ops::{Dropout, Leaves, Ops};
 
     use super::*;
 
@@ -84,7 +87,13 @@ mod tests {
         let table = Tensor::arange(0f32, 20.0, &Device::Cpu).unwrap();
         let table = table.reshape((10, 2)).unwrap();
         for ops in [Ops::Fused, Ops::Plain] {
-            let part = Vocabulary::some(ops, &table, vec![9, 4, 5, 0, 4]).unwrap();
+            let (off, leaves) = (Dropout::off(), Leaves::default());
+            let pass = Pass {
+                ops,
+                dropout: &off,
+                leaves: (ops == Ops::Fused).then_some(&leaves),
+            };
+            let part = Vocabulary::some(pass, &table, vec![9, 4, 5, 0, 4]).unwrap();
             assert_eq!(
                 part.table().to_vec2::<f32>().unwrap(),
                 [[0.0, 1.0], [8.0, 9.0], [10.0, 11.0], [18.0, 19.0]]

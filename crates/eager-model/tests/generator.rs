@@ -68,7 +68,11 @@ fn decoding_token_by_token_equals_the_teacher_forced_pass() {
         for ops in [Ops::Fused, Ops::Plain] {
             let (model, tries) = model(&EagerConfig { items, ..config() });
             let off = Dropout::off();
-            let pass = Pass { ops, dropout: &off };
+            let pass = Pass {
+                ops,
+                dropout: &off,
+                leaves: None,
+            };
             let memory = model.encode(pass, &histories()).unwrap();
             for stream in Stream::ALL {
                 // Beams of the three histories: two, none, one; every beam a whole code.
@@ -125,6 +129,7 @@ fn only_the_summary_has_seen_the_whole_code() {
     let pass = Pass {
         ops: Ops::Fused,
         dropout: &off,
+        leaves: None,
     };
     let memory = model
         .encode(pass, &Histories::new(&[1, 2], &[0, 2]).unwrap())
@@ -154,6 +159,7 @@ fn histories_do_not_see_each_other_and_order_counts() {
     let pass = Pass {
         ops: Ops::Fused,
         dropout: &off,
+        leaves: None,
     };
     let encode = |items: &[u32], offsets: &[u32]| {
         let memory = model
@@ -177,6 +183,7 @@ fn the_transfer_task_reads_code_and_guide() {
     let pass = Pass {
         ops: Ops::Fused,
         dropout: &off,
+        leaves: None,
     };
     let summary = Tensor::new(&[[0.5f32; 16], [-0.5; 16]], &Device::Cpu).unwrap();
     let projection = Tensor::zeros((2, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
@@ -226,6 +233,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let pass = Pass {
         ops: Ops::Fused,
         dropout: &off,
+        leaves: None,
     };
     let refused = |items: &[u32], offsets: &[u32]| {
         let histories = Histories::new(items, offsets);

@@ -128,7 +128,7 @@ fn all(c: &mut Criterion) {
     let trainable = vars.iter().map(|v| Trainable::new("table", v.clone()));
     let mut optimiser =
         AdamW::new(trainable.collect(), AdamWConfig::default()).expect("memory for moments");
-    let grads = [grads];
+    let grads = [grads.into()];
     c.bench_function("adamw, 4.6 million parameters, all threads", |b| {
         b.iter(|| optimiser.step(&grads, 1e-3).expect("finite gradients"));
     });

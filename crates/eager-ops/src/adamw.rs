@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{is_cpu_f32, tensor, with_slices};
+use crate::leaves::{Gradients, RowGradients};
+use crate::storage::{is_cpu_f32, tensor, with_slice, with_slices};
 use crate::vector::{add_scaled, dispatch, dot};
 
 /// Elements one task updates; fixed, so that the norm's summation order is too.
@@ -100,8 +100,15 @@ impl Trainable {
 struct Parameter {
     trainable: Trainable,
     moments: Moments,
-    /// The summed gradient, kept from step to step.
-    grad: Vec<f32>,
+    grad: Summed,
+}
+
+/// A parameter's summed gradient, whose memory is kept from step to step.
+#[derive(Default)]
+struct Summed {
+    sum: Vec<f32>,
+    /// Elements that are not 0 where only rows have a gradient; without, any may be.
+    rows: Option<Vec<Range<usize>>>,
 }
 
 /// The optimiser: parameters, their moments, and the number of updates made.
@@ -134,7 +141,7 @@ impl AdamW {
                 Ok(Parameter {
                     trainable,
                     moments,
-                    grad: vec![],
+                    grad: Summed::default(),
                 })
             })
             .collect::<Result<_>>()?;
@@ -151,33 +158,36 @@ impl AdamW {
     }
 
     /// One update by the sum of `grads`; returns the gradient's global norm before clipping.
-    /// A parameter that no store holds a gradient for is left as it is.
+    /// A parameter that none of them is of is left as it is.
     ///
     /// # Errors
     /// When the norm is not finite: the parameters are then untouched.
-    pub fn step(&mut self, grads: &[GradStore], learning_rate: f64) -> Result<f64> {
+    pub fn step(&mut self, grads: &[Gradients], learning_rate: f64) -> Result<f64> {
         // Once inside the pool, instead of once for each of its many small loops.
         rayon::scope(|_| self.update(grads, learning_rate))
     }
 
-    fn update(&mut self, grads: &[GradStore], learning_rate: f64) -> Result<f64> {
+    fn update(&mut self, grads: &[Gradients], learning_rate: f64) -> Result<f64> {
         let mut squares = 0f64;
         let mut present = vec![];
         for (i, p) in self.parameters.iter_mut().enumerate() {
-            let own: Vec<&Tensor> = grads
-                .iter()
-                .filter_map(|store| store.get(&p.trainable.var))
-                .collect();
-            let Some((first, rest)) = own.split_first() else {
+            let var = &p.trainable.var;
+            let own: Vec<&Tensor> = grads.iter().filter_map(|g| g.store.get(var)).collect();
+            let rows = grads.iter().flat_map(|g| &g.rows);
+            let rows: Vec<&RowGradients> = rows.filter(|rows| rows.table == var.id()).collect();
+            if own.is_empty() && rows.is_empty() {
                 continue;
-            };
+            }
             let grad = match p.moments {
                 Moments::Cpu(_) => {
-                    squares += sum_gradients(&own, &mut p.grad)?;
+                    squares += p.grad.set(&own, &rows, var.elem_count())?;
                     None
                 }
                 Moments::Device(_) => {
-                    let sum = rest.iter().try_fold((*first).clone(), |sum, &g| sum + g)?;
+                    let rows = rows.iter().map(|rows| rows.dense(var));
+                    let all = own.iter().map(|&own| Ok(own.clone())).chain(rows);
+                    let sum = all.reduce(|sum, grad| sum? + grad?).transpose()?;
+                    let Some(sum) = sum else { continue };
                     let norm = sum.sqr()?.sum_all()?.to_dtype(candle_core::DType::F32)?;
                     squares += f64::from(norm.to_scalar::<f32>()?);
                     Some(sum)
@@ -213,12 +223,15 @@ impl AdamW {
             let spans = p.trainable.spans();
             let var = &p.trainable.var;
             match (&mut p.moments, grad) {
-                (Moments::Cpu(moments), _) => var.inplace_op1(&UpdateOp {
-                    update,
-                    spans,
-                    grad: &p.grad,
-                    moments: Mutex::new(moments),
-                })?,
+                (Moments::Cpu(moments), _) => {
+                    var.inplace_op1(&UpdateOp {
+                        update,
+                        spans,
+                        grad: &p.grad.sum,
+                        moments: Mutex::new(moments),
+                    })?;
+                    p.grad.forget();
+                }
                 (Moments::Device(moments), Some(grad)) => {
                     update.on_device(var, &spans, &grad, moments)?
                 }
@@ -284,8 +297,59 @@ impl AdamW {
     }
 }
 
+impl Summed {
+    /// The sum of dense gradients and of those of rows, in their order; returns the square of its norm.
+    fn set(&mut self, dense: &[&Tensor], rows: &[&RowGradients], n: usize) -> Result<f64> {
+        if rows.is_empty() {
+            self.rows = None;
+            self.sum.resize(n, 0.0);
+            return sum_gradients(dense, &mut self.sum);
+        }
+        if !dense.is_empty() {
+            self.rows = None;
+            self.sum.resize(n, 0.0);
+            sum_gradients(dense, &mut self.sum)?;
+        } else if self.rows.is_none() {
+            self.rows = Some(vec![]);
+            self.sum.clear();
+            self.sum.resize(n, 0.0);
+        }
+        for own in rows {
+            let width = own.grad.dim(1)?;
+            with_slice(&own.grad, |grad| {
+                for (&id, grad) in own.ids.iter().zip(grad.chunks_exact(width)) {
+                    let range = id as usize * width..(id as usize + 1) * width;
+                    add_scaled(&mut self.sum[range.clone()], 1.0, grad);
+                    if let Some(rows) = &mut self.rows {
+                        rows.push(range);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(squares(&self.sum))
+    }
+
+    /// Zeros again what rows have set, so that the next step need not zero everything.
+    fn forget(&mut self) {
+        for range in self.rows.iter_mut().flat_map(|rows| rows.drain(..)) {
+            self.sum[range].fill(0.0);
+        }
+    }
+}
+
+fn squares(x: &[f32]) -> f64 {
+    let squares = x.par_chunks(CHUNK).map(|x| {
+        f64::from(dispatch(
+            #[inline(always)]
+            || dot(x, x),
+        ))
+    });
+    squares.collect::<Vec<_>>().iter().sum()
+}
+
 /// Sums gradients into `sum` in their order, in one pass; returns the square of the sum's norm.
-fn sum_gradients(grads: &[&Tensor], sum: &mut Vec<f32>) -> Result<f64> {
+fn sum_gradients(grads: &[&Tensor], sum: &mut [f32]) -> Result<f64> {
     let grads = grads
         .iter()
         .map(|g| g.contiguous())
@@ -293,11 +357,10 @@ fn sum_gradients(grads: &[&Tensor], sum: &mut Vec<f32>) -> Result<f64> {
     with_slices(&grads, |grads| Ok(sum_slices(grads, sum)))
 }
 
-fn sum_slices(grads: &[&[f32]], sum: &mut Vec<f32>) -> f64 {
+fn sum_slices(grads: &[&[f32]], sum: &mut [f32]) -> f64 {
     let Some((first, rest)) = grads.split_first() else {
         return 0.0;
     };
-    sum.resize(first.len(), 0.0);
     let chunks = sum.par_chunks_mut(CHUNK).enumerate();
     let squares: Vec<f64> = chunks
         .map(|(c, sum)| {

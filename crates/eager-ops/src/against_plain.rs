@@ -9,8 +9,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    AdamW, AdamWConfig, Attended, Dropout, Layer, LayerInput, LayerShape, Ops, RowRanges, Segments,
-    Trainable,
+    AdamW, AdamWConfig, Attended, Dropout, Gradients, Layer, LayerInput, LayerShape, Ops,
+    RowRanges, Segments, Trainable,
 };
 
 fn random(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
@@ -461,7 +461,7 @@ fn adamw_follows_its_formula_and_resumes_exactly() {
                 [random(&mut rng, &[5, 7]), random(&mut rng, &[7])],
                 [random(&mut rng, &[5, 7]), random(&mut rng, &[7])],
             ];
-            let grads: Vec<_> = targets
+            let grads: Vec<Gradients> = targets
                 .iter()
                 .map(|shard| {
                     let losses: Vec<Tensor> = vars
@@ -476,7 +476,11 @@ fn adamw_follows_its_formula_and_resumes_exactly() {
                                 .unwrap()
                         })
                         .collect();
-                    (&losses[0] + &losses[1]).unwrap().backward().unwrap()
+                    (&losses[0] + &losses[1])
+                        .unwrap()
+                        .backward()
+                        .unwrap()
+                        .into()
                 })
                 .collect();
             let g: Vec<Vec<f64>> = (0..2)
@@ -523,7 +527,7 @@ fn adamw_follows_its_formula_and_resumes_exactly() {
             }
             if let (4, Some((copies, other))) = (t, &mut resumed) {
                 // The same gradients, by the copies' own ids, from the restored state: equal bit for bit.
-                let grads: Vec<_> = targets
+                let grads: Vec<Gradients> = targets
                     .iter()
                     .map(|shard| {
                         let losses: Vec<Tensor> = copies
@@ -538,7 +542,11 @@ fn adamw_follows_its_formula_and_resumes_exactly() {
                                     .unwrap()
                             })
                             .collect();
-                        (&losses[0] + &losses[1]).unwrap().backward().unwrap()
+                        (&losses[0] + &losses[1])
+                            .unwrap()
+                            .backward()
+                            .unwrap()
+                            .into()
                     })
                     .collect();
                 other.step(&grads, lr).unwrap();
@@ -566,7 +574,7 @@ fn a_gradient_that_is_not_finite_leaves_the_parameters_alone() {
         .unwrap();
     assert!(
         optimiser
-            .step(&[grads], 0.1)
+            .step(&[grads.into()], 0.1)
             .unwrap_err()
             .to_string()
             .contains("norm")

@@ -10,7 +10,7 @@ use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Variant, Vectors};
 use eager_data::Batch;
 use eager_losses::{LossConfig, Metric};
 use eager_model::{Catalogue, Eager, EagerConfig, Pass, PerStream, Stream, Weights};
-use eager_ops::{Dropout, Ops};
+use eager_ops::{Dropout, Gradients, Leaves, Ops};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -83,6 +83,16 @@ fn batch() -> Batch {
 }
 
 fn loss(model: &Eager, items: &Items, config: &LossConfig, ops: Ops) -> Tensor {
+    loss_of(model, items, config, ops, None)
+}
+
+fn loss_of(
+    model: &Eager,
+    items: &Items,
+    config: &LossConfig,
+    ops: Ops,
+    leaves: Option<&Leaves>,
+) -> Tensor {
     let dropout = Dropout::new(0.1, 5, 3);
     let objective = Objective {
         model,
@@ -91,6 +101,7 @@ fn loss(model: &Eager, items: &Items, config: &LossConfig, ops: Ops) -> Tensor {
         pass: Pass {
             ops,
             dropout: &dropout,
+            leaves,
         },
         draw: Draw {
             seed: 7,
@@ -247,6 +258,26 @@ fn the_fused_path_agrees_with_the_plain_one() {
     }
 }
 
+/// Rows of tables as leaves change where the gradient is found, and no bit of it.
+#[test]
+fn leaves_have_the_gradients_of_their_tables() {
+    for (name, config, losses, variant) in cases() {
+        let items = items(variant, DType::F32);
+        let model = model(&config, &items, Weights::random(1, &Device::Cpu));
+        for ops in [Ops::Fused, Ops::Plain] {
+            let whole = loss(&model, &items, &losses, ops);
+            let whole = Gradients::from(whole.backward().unwrap());
+            let leaves = Leaves::default();
+            let own = loss_of(&model, &items, &losses, ops, Some(&leaves));
+            let own = leaves.gradients(own.backward().unwrap());
+            for (parameter, var, _) in model.parameters().parts() {
+                let of = |grads: &Gradients| flat(&grads.get(&var).unwrap().unwrap());
+                assert_eq!(of(&own), of(&whole), "{name}: {parameter}");
+            }
+        }
+    }
+}
+
 /// A weight of 0 leaves its part out; the others do not change.
 #[test]
 fn parts_of_weight_0_are_left_out() {
@@ -265,6 +296,7 @@ fn parts_of_weight_0_are_left_out() {
             pass: Pass {
                 ops: Ops::Fused,
                 dropout: &off,
+                leaves: None,
             },
             draw: Draw {
                 seed: 1,

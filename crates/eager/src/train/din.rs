@@ -16,11 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use eager_data::{Split, Windows};
 use eager_model::{Din, DinBatch, DinConfig, DinScorer, DinStatistics, Parameters, Weights};
-use eager_ops::{AdamW, Dropout, Ops, Segments};
+use eager_ops::{AdamW, Dropout, Gradients, Ops, Segments};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -349,11 +348,11 @@ fn update(
         let loss = sampled_softmax(&scores, negatives.each, n_items, setting.training.log_q)?;
         // The mean over the whole batch, as a sum over its shards.
         let loss = (loss / examples.len() as f64)?;
-        let grads = loss.backward()?;
+        let grads = Gradients::from(loss.backward()?);
         Ok(Some((f64::from(loss.to_scalar::<f32>()?), grads, seen)))
     })?;
     let mut loss = 0.0;
-    let mut grads: Vec<GradStore> = Vec::with_capacity(SHARDS);
+    let mut grads: Vec<Gradients> = Vec::with_capacity(SHARDS);
     for (shard_loss, shard_grads, seen) in results.into_iter().flatten() {
         loss += shard_loss;
         grads.push(shard_grads);

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
-use candle_core::backprop::GradStore;
 use eager_data::{Batch, Windows};
 use eager_losses::LossConfig;
 use eager_model::{Eager, Pass};
-use eager_ops::{AdamW, AdamWConfig, Dropout, Ops};
+use eager_ops::{AdamW, AdamWConfig, Dropout, Gradients, Leaves, Ops};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
@@ -354,7 +353,7 @@ pub fn gradients(
     setting: &Setting<'_>,
     examples: &[u32],
     update: u64,
-) -> Result<(Vec<GradStore>, Parts)> {
+) -> Result<(Vec<Gradients>, Parts)> {
     let shard_size = examples.len().div_ceil(SHARDS);
     let results = setting.shards.run(|shard| {
         let own: Vec<u32> = examples
@@ -372,6 +371,7 @@ pub fn gradients(
             shard,
         };
         let dropout = Dropout::new(model.config().dropout, draw.dropout_seed(), update);
+        let leaves = Leaves::default();
         let objective = Objective {
             model,
             items: setting.items,
@@ -379,12 +379,14 @@ pub fn gradients(
             pass: Pass {
                 ops: setting.ops,
                 dropout: &dropout,
+                leaves: Some(&leaves),
             },
             draw,
         };
         let (loss, parts) = objective.loss(&batch)?;
         let weight = own.len() as f64 / examples.len() as f64;
         let grads = (loss * weight)?.backward()?;
+        let grads = leaves.gradients(grads);
         Ok(Some((grads, parts, weight)))
     })?;
     let mut sum = Parts::default();
