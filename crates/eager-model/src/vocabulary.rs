@@ -106,7 +106,7 @@ mod tests {
                 (rows.ranges(), rows.targets()),
                 (&[1..3, 3..4][..], &[2, 3][..])
             );
-            let gap = RowRanges::new(vec![0..6], vec![5]).unwrap();
+            let gap = RowRanges::new(vec![0..6, 9..10], vec![5, 9]).unwrap();
             assert!(part.rows(&gap).is_err());
         }
         let all = Vocabulary::all(&table);

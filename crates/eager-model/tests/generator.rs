@@ -218,7 +218,7 @@ fn the_transfer_task_reads_code_and_guide() {
             TransferCodes::token(4, 3),
             TransferCodes::cls(2, 3),
         ],
-        ..codes
+        ..codes.clone()
     };
     assert_eq!(codes.wanted, [0, 3, 6, 8]);
     let some = transfer(&codes);

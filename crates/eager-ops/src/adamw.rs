@@ -73,14 +73,11 @@ pub struct Trainable {
 impl Trainable {
     /// A variable that is decayed as a whole if it has two or more dimensions.
     pub fn new(name: impl Into<String>, var: Var) -> Self {
-        let decayed = match var.rank() {
-            0 | 1 => vec![],
-            _ => vec![0..var.elem_count()],
-        };
+        let whole = (var.rank() >= 2).then(|| 0..var.elem_count());
         Self {
             name: name.into(),
+            decayed: whole.into_iter().collect(),
             var,
-            decayed,
         }
     }
 

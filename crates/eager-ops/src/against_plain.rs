@@ -249,9 +249,9 @@ fn attention_over_prefixes() {
 fn layers_with_and_without_memory() {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     for (heads, width, feed_forward) in [(2, 16, 24), (1, 7, 5)] {
-        let lengths: Vec<usize> = (0..400).map(|i| [5, 0, 9, 1, 3][i % 5]).collect();
+        let lengths: Vec<usize> = (0..70).map(|i| [5, 0, 9, 1, 3][i % 5]).collect();
         let rows = Segments::from_lengths(&lengths);
-        let memory_lengths: Vec<usize> = (0..400).map(|i| [2, 3, 0, 12][i % 4]).collect();
+        let memory_lengths: Vec<usize> = (0..70).map(|i| [2, 3, 0, 12][i % 4]).collect();
         let memory_rows = Segments::from_lengths(&memory_lengths);
         let wanted: Vec<u32> = (0..rows.rows() as u32).filter(|r| r % 3 != 1).collect();
         for (cross, wanted, causal, p) in [
