@@ -8,9 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use candle_core::Device;
-use eager::stages::vectors::ItemVectors;
-use eager_codes::{CodeTrie, CodesConfig, ItemCodes};
+use candle_core::{Device, Tensor};
+use eager_codes::{CodeTrie, CodesConfig, ItemCodes, ItemVectors};
 use eager_data::{Dataset, Manifest, Places, Split};
 use eager_model::{PerStream, Stream};
 use rand::{RngCore, SeedableRng};
@@ -75,8 +74,12 @@ impl Beauty {
     }
 
     /// The items' vectors as tensors.
-    pub fn tensors(&self) -> Result<PerStream<candle_core::Tensor>> {
-        PerStream::try_from_fn(|stream| self.vectors[stream].tensor(&Device::Cpu))
+    pub fn tensors(&self) -> Result<PerStream<Tensor>> {
+        PerStream::try_from_fn(|stream| {
+            let vectors = &self.vectors[stream];
+            let shape = (vectors.items(), vectors.dim);
+            Ok(Tensor::from_slice(&vectors.data, shape, &Device::Cpu)?)
+        })
     }
 }
 

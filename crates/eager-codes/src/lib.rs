@@ -5,6 +5,7 @@ mod clustering;
 mod config;
 mod error;
 mod item_codes;
+mod item_vectors;
 #[cfg(any(test, feature = "kmeans"))]
 mod kmeans_crate;
 mod lloyd;
@@ -23,6 +24,7 @@ pub use clustering::Clustering;
 pub use config::{Backend, CodesConfig, MAX_BRANCHING, MAX_LEAVES, MAX_LEVELS, Variant};
 pub use error::{CodesError, Result};
 pub use item_codes::ItemCodes;
+pub use item_vectors::ItemVectors;
 pub use overlap::{Overlap, overlap};
 pub use report::{LevelReport, QualityReport, ReportConfig};
 pub use trie::CodeTrie;

@@ -191,6 +191,21 @@ impl CodeTrie {
         self.leaf_items.get(place as usize).copied()
     }
 
+    /// The leaves below a node, which stand side by side; of a leaf itself.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    #[must_use]
+    pub fn leaves_below(&self, node: u32) -> Range<u32> {
+        let (mut first, mut last) = (node, node);
+        while let (Some(child), Some(end)) =
+            (self.children(first).next(), self.children(last).next_back())
+        {
+            (first, last) = (child, end);
+        }
+        first..last + 1
+    }
+
     /// The nodes of an item's own code, below the root, the leaf last: `[levels]`.
     ///
     /// # Panics

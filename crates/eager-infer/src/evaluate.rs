@@ -79,15 +79,22 @@ pub fn evaluate(
         targets.zip(lists).map(rank).collect()
     };
     let mut finished = 0;
-    recommender.each_chunk(histories, config, usize::MAX, rank, |users, found| {
-        finished += users.len();
-        for (user, (merged, streams)) in users.zip(found) {
-            ranks.merged[user] = merged;
-            ranks.behaviour[user] = streams.behaviour;
-            ranks.semantic[user] = streams.semantic;
-        }
-        progress(finished);
-    })?;
+    recommender.each_chunk(
+        histories,
+        config,
+        usize::MAX,
+        &|_, _| true,
+        rank,
+        |users, found| {
+            finished += users.len();
+            for (user, (merged, streams)) in users.zip(found) {
+                ranks.merged[user] = merged;
+                ranks.behaviour[user] = streams.behaviour;
+                ranks.semantic[user] = streams.semantic;
+            }
+            progress(finished);
+        },
+    )?;
     Ok(ranks)
 }
 

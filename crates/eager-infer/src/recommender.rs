@@ -20,6 +20,9 @@ const ROWS: usize = 2048;
 /// The most users of a chunk.
 const USERS: usize = 256;
 
+/// Whether a history (by its place) may be given an item.
+type Allowed<'a> = &'a (dyn Fn(usize, u32) -> bool + Sync);
+
 /// A model with its codes: everything that recommending needs, kept in one folder by [`save`](Self::save).
 #[derive(Debug)]
 pub struct Recommender {
@@ -179,11 +182,19 @@ impl Recommender {
                 })
                 .collect()
         };
-        self.each_chunk(histories, &config, config.top_k, first, |users, found| {
-            for (list, found) in all[users].iter_mut().zip(found) {
-                *list = found;
-            }
-        })?;
+        let keep = config.top_k;
+        self.each_chunk(
+            histories,
+            &config,
+            keep,
+            &|_, _| true,
+            first,
+            |users, found| {
+                for (list, found) in all[users].iter_mut().zip(found) {
+                    *list = found;
+                }
+            },
+        )?;
         Ok(all)
     }
 
@@ -193,10 +204,27 @@ impl Recommender {
     /// # Errors
     /// As [`recommend`](Self::recommend).
     pub fn lists(&self, histories: &[&[u32]], config: &InferConfig) -> Result<Vec<Lists>> {
+        self.lists_where(histories, config, usize::MAX, |_, _| true)
+    }
+
+    /// As [`lists`](Self::lists), of the items that `allowed` (place of the history, item) lets through: the others are
+    /// taken out of each stream's list before it is cut and merged, as items of the history are with
+    /// [`InferConfig::mask_history`]. Beams are not drawn to allowed items, so a list may end early; with `exact`, where a
+    /// stream's list ends after `keep` items, it holds all of them.
+    ///
+    /// # Errors
+    /// As [`recommend`](Self::recommend).
+    pub fn lists_where(
+        &self,
+        histories: &[&[u32]],
+        config: &InferConfig,
+        keep: usize,
+        allowed: impl Fn(usize, u32) -> bool + Sync,
+    ) -> Result<Vec<Lists>> {
         config.validate()?;
         let mut all = vec![None; histories.len()];
-        let keep = |_: Range<usize>, lists: Vec<Lists>| lists;
-        self.each_chunk(histories, config, usize::MAX, keep, |users, found| {
+        let whole = |_: Range<usize>, lists: Vec<Lists>| lists;
+        self.each_chunk(histories, config, keep, &allowed, whole, |users, found| {
             for (list, found) in all[users].iter_mut().zip(found) {
                 *list = Some(found);
             }
@@ -211,6 +239,7 @@ impl Recommender {
         histories: &[&[u32]],
         config: &InferConfig,
         keep: usize,
+        allowed: Allowed<'_>,
         work: impl Fn(Range<usize>, Vec<Lists>) -> T + Sync,
         mut done: impl FnMut(Range<usize>, T),
     ) -> Result<()> {
@@ -222,7 +251,9 @@ impl Recommender {
             |chunk| {
                 let users = users(chunk);
                 let lists = self
-                    .chunk(&histories[users.clone()], config, keep)
+                    .chunk(&histories[users.clone()], config, keep, &|history, item| {
+                        allowed(users.start + history, item)
+                    })
                     .map_err(|error| of_user(error, users.start))?;
                 Ok(work(users, lists))
             },
@@ -258,7 +289,13 @@ impl Recommender {
         Ok(())
     }
 
-    fn chunk(&self, histories: &[&[u32]], config: &InferConfig, keep: usize) -> Result<Vec<Lists>> {
+    fn chunk(
+        &self,
+        histories: &[&[u32]],
+        config: &InferConfig,
+        keep: usize,
+        allowed: Allowed<'_>,
+    ) -> Result<Vec<Lists>> {
         let memory = self.encode(histories)?;
         let masked: Vec<Vec<u32>> = histories
             .iter()
@@ -272,7 +309,9 @@ impl Recommender {
         let mut every = PerStream::from_fn(|_| None);
         let lists: PerStream<Vec<Vec<ItemScore>>> = PerStream::try_from_fn(|stream| {
             let search = self.search(stream);
-            let allowed = |history: usize, item| masked[history].binary_search(&item).is_err();
+            let allowed = |history: usize, item| {
+                masked[history].binary_search(&item).is_err() && allowed(history, item)
+            };
             if config.exact {
                 let scores = search.exact(&memory)?;
                 let lists = scores.iter().enumerate();

@@ -197,6 +197,47 @@ impl Search<'_> {
             .collect())
     }
 
+    /// The log-probability of every prefix of one leaf's code a history, `[levels]`, from the first token to the leaf: what a
+    /// token costs is the difference to the one before.
+    ///
+    /// # Errors
+    /// As [`beam_search`](Self::beam_search); when there are not as many leaves as histories, or a node is no leaf.
+    pub fn prefixes(&self, memory: &Memory, leaves: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let (trie, levels) = (self.trie, self.trie.levels());
+        if leaves.len() != memory.rows.len() {
+            return Err(InferError::Lengths {
+                what: "leaves",
+                found: leaves.len(),
+                expected: memory.rows.len(),
+            });
+        }
+        let mut paths = Vec::with_capacity(leaves.len());
+        for (history, &leaf) in leaves.iter().enumerate() {
+            if trie.item(leaf).is_none() {
+                return Err(InferError::UnknownItem {
+                    history,
+                    item: leaf,
+                    items: trie.n_items(),
+                });
+            }
+            let mut path = vec![leaf; levels];
+            for level in (0..levels - 1).rev() {
+                path[level] = trie.parent(path[level + 1]);
+            }
+            paths.push(path);
+        }
+        let mut found = vec![Vec::with_capacity(levels); leaves.len()];
+        self.walk(
+            memory,
+            &vec![true; leaves.len()],
+            |level, history, beams| {
+                beams.retain(|beam| beam.node == paths[history][level - 1]);
+                found[history].extend(beams.iter().map(|beam| beam.log_prob));
+            },
+        )?;
+        Ok(found)
+    }
+
     /// From the root to the leaves, for the histories of `starts`. On every level `keep(level, history, prefixes)` says
     /// which prefixes go on; they come ascending by node if those of the level above were left ascending.
     fn walk(

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bundle::{Export, Inspect};
 use crate::recommend::{self, Recommend};
 use crate::run::Stage;
 use crate::{logs, pipeline};
@@ -47,8 +48,12 @@ pub enum Command {
     Model(RunArgs),
     /// Stages 1–6: figures on the test set, as `pipeline`
     Eval(RunArgs),
-    /// Lists of items for histories, by a trained run
+    /// Lists of items for histories, by a trained run or a bundle
     Recommend(Recommend),
+    /// A trained run as a bundle: one folder with everything that recommending needs
+    Export(Export),
+    /// What a bundle holds, and whether it is whole
+    Inspect(Inspect),
 }
 
 /// All stages of a dataset, or the first few.
@@ -188,6 +193,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Model(args) => (args, Stage::Model),
         Command::Eval(args) => (args, Stage::Eval),
         Command::Recommend(args) => return recommend::run(args),
+        Command::Export(args) => return args.run(),
+        Command::Inspect(args) => return args.run(),
     };
     pipeline::run(args, until)
 }

@@ -50,7 +50,7 @@ fn stages(run: &Run, ctx: &Context, until: Stage) -> Result<()> {
     if until == Stage::Model {
         return Ok(());
     }
-    let encoder = stages::text::encoder_name(run)?;
+    let encoder = stages::text::origin(&run.folder(Stage::Text))?.name;
     stages::eval::run(run, ctx, &dataset, &encoder, &data, &model)?;
     Ok(())
 }

@@ -1,18 +1,15 @@
 //! `eager recommend`: a finished run and histories in, item ids out, for one history or a file of them.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use eager_data::{Dataset, Item};
-use eager_infer::{InferConfig, Ranked, Recommender};
+use eager_bundle::{Bundle, Filter, Query, Ranked};
 use serde::{Deserialize, Serialize};
 
+use crate::bundle;
 use crate::cli::DeviceKind;
-use crate::config::Config;
-use crate::run::Stage;
 
 /// Users whose lists are made and written at a time: what is held in memory.
 const USERS: usize = 1024;
@@ -21,7 +18,7 @@ const USERS: usize = 1024;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Recommend {
-    /// A run's folder, trained up to stage `model`: runs/DATASET/NAME
+    /// A run's folder, trained up to stage `model` (runs/DATASET/NAME), or a bundle's
     pub run: PathBuf,
 
     /// Item ids as in the dataset, oldest first, separated by commas
@@ -92,83 +89,45 @@ struct Listed<'a> {
     semantic: Option<f32>,
 }
 
-/// A loaded run.
-struct Bundle {
-    recommender: Recommender,
-    config: InferConfig,
-    items: Vec<Item>,
-    numbers: HashMap<String, u32>,
+/// Item numbers of ids; `place` says where they were read.
+fn numbers(bundle: &Bundle, ids: &[String], place: impl Fn() -> String) -> Result<Vec<u32>> {
+    if ids.is_empty() {
+        bail!("{}: the history is empty; give at least one item", place())
+    }
+    let ids: Vec<&str> = ids.iter().map(|id| id.trim()).collect();
+    bundle.numbers(&ids).with_context(place)
 }
 
-impl Bundle {
-    fn load(args: &Recommend) -> Result<Self> {
-        let folder = |stage: Stage| args.run.join(stage.name());
-        let config = args.run.join("config.toml");
-        let text = std::fs::read_to_string(&config).with_context(|| {
-            let run = args.run.display();
-            format!("{run} is no folder of a run: it has no config.toml; train one with `eager pipeline`")
-        })?;
-        let config: Config =
-            toml::from_str(&text).with_context(|| format!("{}", config.display()))?;
-        let items = Dataset::load(&folder(Stage::Data))?.items;
-        let recommender = Recommender::load(&folder(Stage::Model), &args.device.open()?)
-            .with_context(|| format!("the run {} has no trained model", args.run.display()))?;
-        if items.len() != recommender.n_items() {
-            bail!(
-                "{}: the data have {} items, the model {}; run the pipeline again",
-                args.run.display(),
-                items.len(),
-                recommender.n_items()
-            )
+fn recommend(
+    bundle: &Bundle,
+    histories: Vec<Vec<u32>>,
+    args: &Recommend,
+) -> Result<Vec<Vec<Ranked>>> {
+    let query = |history| Query {
+        history,
+        k: args.k,
+        filter: Filter {
+            exclude_seen: args.exclude_seen,
+            ..Filter::default()
+        },
+        ..Query::default()
+    };
+    let queries: Vec<Query> = histories.into_iter().map(query).collect();
+    Ok(bundle.recommend(&queries)?)
+}
+
+fn listed<'a>(bundle: &'a Bundle, ranked: &[Ranked]) -> Vec<Listed<'a>> {
+    let of = |r: &Ranked| {
+        let item = &bundle.items()[r.item as usize];
+        Listed {
+            id: &item.id,
+            title: item.title.as_deref(),
+            score: r.score,
+            behaviour: r.behaviour,
+            semantic: r.semantic,
         }
-        let numbers = (0..).zip(&items).map(|(i, item)| (item.id.clone(), i));
-        Ok(Self {
-            recommender,
-            config: InferConfig {
-                beams: config.eval.infer.beams.max(args.k),
-                mask_history: config.eval.infer.mask_history || args.exclude_seen,
-                ..config.eval.infer
-            },
-            numbers: numbers.collect(),
-            items,
-        })
-    }
-
-    /// Item numbers of ids; `place` says where they were read.
-    fn numbers(&self, ids: &[String], place: impl Fn() -> String) -> Result<Vec<u32>> {
-        if ids.is_empty() {
-            bail!("{}: the history is empty; give at least one item", place())
-        }
-        let number = |id: &String| {
-            let number = self.numbers.get(id.trim()).copied();
-            number.with_context(|| {
-                format!(
-                    "{}: item {id:?} is not in the run's data/items.jsonl; leave it out, or train on data that have it",
-                    place()
-                )
-            })
-        };
-        ids.iter().map(number).collect()
-    }
-
-    fn recommend(&self, histories: &[Vec<u32>], k: usize) -> Result<Vec<Vec<Ranked>>> {
-        let histories: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
-        Ok(self.recommender.recommend(&histories, k, &self.config)?)
-    }
-
-    fn listed(&self, ranked: &[Ranked]) -> Vec<Listed<'_>> {
-        let of = |r: &Ranked| {
-            let item = &self.items[r.item as usize];
-            Listed {
-                id: &item.id,
-                title: item.title.as_deref(),
-                score: r.score,
-                behaviour: r.behaviour,
-                semantic: r.semantic,
-            }
-        };
-        ranked.iter().map(of).collect()
-    }
+    };
+    ranked.iter().map(of).collect()
 }
 
 /// Does what was asked for, onto standard output.
@@ -176,13 +135,13 @@ impl Bundle {
 /// # Errors
 /// When the run is not trained, a history names an unknown item, or a line is none.
 pub fn run(args: &Recommend) -> Result<()> {
-    let bundle = Bundle::load(args)?;
+    let bundle = bundle::open(&args.run, &args.device.open()?)?;
     let mut out = std::io::stdout().lock();
     let Some(users) = &args.users else {
-        let history = bundle.numbers(&args.history, || "--history".to_owned())?;
-        let lists = bundle.recommend(&[history], args.k)?;
+        let history = numbers(&bundle, &args.history, || "--history".to_owned())?;
+        let lists = recommend(&bundle, vec![history], args)?;
         for list in &lists {
-            let items = bundle.listed(list);
+            let items = listed(&bundle, list);
             if args.json {
                 write_line(&mut out, &List { user: None, items })?;
             } else {
@@ -212,17 +171,17 @@ pub fn run(args: &Recommend) -> Result<()> {
                     place()
                 )
             })?;
-            histories.push(bundle.numbers(&user.history, place)?);
+            histories.push(numbers(&bundle, &user.history, place)?);
             names.push(user.user);
         }
         if histories.is_empty() {
             break;
         }
-        let lists = bundle.recommend(&histories, args.k)?;
+        let lists = recommend(&bundle, histories, args)?;
         for (user, list) in names.iter().zip(&lists) {
             let list = List {
                 user: user.as_deref(),
-                items: bundle.listed(list),
+                items: listed(&bundle, list),
             };
             write_line(&mut out, &list)?;
         }

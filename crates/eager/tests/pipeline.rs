@@ -91,6 +91,7 @@ fn killed_in_training_it_goes_on_to_the_same_bytes_and_the_same_table() {
     }
 
     recommends(&whole.path().join("demo/paper"));
+    exports(&whole.path().join("demo/paper"));
 
     // Another ranking rule: only the test is made again.
     let (json, log) = run(cut.path(), &["--set", "eval.infer.ranking=sum", "--json"]);
@@ -180,11 +181,52 @@ fn recommends(run: &Path) {
     .unwrap();
     let (code, out, error) = recommend(&["--users", file]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
-    assert!(error.contains("users.jsonl:2: item \"nosuch\""), "{error}");
+    assert!(
+        error.contains("users.jsonl:2: item \"nosuch\" is not in the catalogue"),
+        "{error}"
+    );
     assert_eq!(recommend(&[]).0, Some(2));
     let (code, _, error) = recommend(&["--history", "nosuch"]);
     assert!(
         code == Some(1) && error.contains("--history: item"),
+        "{error}"
+    );
+}
+
+/// A run's bundle recommends as the run does, says what it is, and is refused when a file of it is altered.
+fn exports(run: &Path) {
+    let eager = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eager"));
+        let output = command.args(args).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let folder = run.parent().unwrap().join("bundle");
+    let (run, bundle) = (run.to_str().unwrap(), folder.to_str().unwrap());
+    assert_eq!(eager(&["export", run, bundle]).0, Some(0));
+    assert_eq!(eager(&["export", run, bundle]).0, Some(1), "it is there");
+    let (code, said, _) = eager(&["inspect", bundle]);
+    assert!(code == Some(0) && said.contains("demo/paper"), "{said}");
+    let (_, json, _) = eager(&["inspect", bundle, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["metrics"]["recall@10"].is_number() && json["text"]["encoder"] == "lsa");
+    let items = std::fs::read_to_string(folder.join("items.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(items.lines().next().unwrap()).unwrap();
+    let list = |of: &str| eager(&["recommend", of, "--history", first["id"].as_str().unwrap()]).1;
+    assert_eq!(list(run), list(bundle));
+    assert!(list(run).lines().count() > 5);
+
+    let codes = folder.join("semantic.safetensors");
+    let mut bytes = std::fs::read(&codes).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&codes, bytes).unwrap();
+    let (code, _, error) = eager(&["recommend", bundle, "--history", "x"]);
+    assert!(
+        code == Some(1) && error.contains("semantic.safetensors: sha256 is"),
         "{error}"
     );
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use candle_core::Device;
 use eager::config::Config;
 use eager::run::{Run, Stage, StageRecord, read_json};
-use eager::stages::{Context, codes, data, text, vectors::ItemVectors};
+use eager::stages::{Context, codes, data, text};
 use eager_codes::ItemCodes;
+use eager_codes::ItemVectors;
 use eager_data::{Manifest, Places};
 
 fn context() -> Context {
@@ -33,7 +34,7 @@ fn behaviour(run: &Run, data: &StageRecord, items: usize) -> StageRecord {
             dim: 8,
             data: (0..items * 8).map(component).collect(),
         };
-        vectors.save(&folder.join("vectors.safetensors"), None)
+        Ok(vectors.save(&folder.join("vectors.safetensors"), None)?)
     };
     run.stage(Stage::Behaviour, &(), 1, &[data], &[], body)
         .unwrap()

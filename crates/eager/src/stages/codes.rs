@@ -5,12 +5,11 @@ use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
 use eager_codes::{
-    CodeTrie, CodesConfig, ItemCodes, Overlap, QualityReport, ReportConfig, overlap,
+    CodeTrie, CodesConfig, ItemCodes, ItemVectors, Overlap, QualityReport, ReportConfig, overlap,
 };
 use serde::{Deserialize, Serialize};
 
 use super::Context;
-use super::vectors::ItemVectors;
 use crate::config::TreesConfig;
 use crate::logs::say;
 use crate::run::{Run, Stage, StageRecord, read_json, write_atomic, write_json};

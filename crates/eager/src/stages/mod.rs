@@ -6,7 +6,6 @@ pub mod data;
 pub mod eval;
 pub mod model;
 pub mod text;
-pub mod vectors;
 
 use candle_core::Device;
 use eager_data::{Manifest, Places};

@@ -2,7 +2,8 @@
 //! folder that an [`eager_infer::Recommender`] is loaded from.
 
 use anyhow::{Context as _, Result};
-use eager_codes::ItemCodes;
+use candle_core::Tensor;
+use eager_codes::{ItemCodes, ItemVectors};
 use eager_data::{Dataset, ItemId, Split, Windows};
 use eager_infer::metrics::Metrics;
 use eager_infer::{InferConfig, Recommender, evaluate};
@@ -15,7 +16,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::Context;
-use super::vectors::ItemVectors;
 use crate::logs::TrainingLog;
 use crate::run::{Run, Stage, StageRecord, write_json};
 use crate::seed;
@@ -112,7 +112,9 @@ fn items(run: &Run, ctx: &Context) -> Result<(Items, PerStream<ItemCodes>)> {
             Stream::Behaviour => Stage::Behaviour,
             Stream::Semantic => Stage::Text,
         };
-        ItemVectors::load(&run.folder(from).join("vectors.safetensors"))?.tensor(&ctx.device)
+        let vectors = ItemVectors::load(&run.folder(from).join("vectors.safetensors"))?;
+        let shape = (vectors.items(), vectors.dim);
+        Ok::<_, anyhow::Error>(Tensor::from_slice(&vectors.data, shape, &ctx.device)?)
     })?;
     let codes = PerStream::try_from_fn(|stream| {
         let file = format!("{}.safetensors", stream.name());

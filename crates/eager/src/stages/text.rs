@@ -3,41 +3,45 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use eager_codes::ItemVectors;
 use eager_data::{Dataset, TextTemplate};
 use eager_text::{TextEncoder, encode_cached};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::vectors::ItemVectors;
 use super::{Context, Downloads};
 use crate::logs::Progress;
 use crate::run::{Run, Stage, StageRecord};
 
-#[derive(Serialize)]
-struct Settings<'a> {
-    encoder: &'a str,
-    template: &'a TextTemplate,
+/// The stage's settings, as its record keeps them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The encoder as it was named.
+    pub encoder: String,
+    /// How an item becomes text.
+    pub template: TextTemplate,
 }
 
 /// Which encoder made vectors: the metadata entry `encoder` of the file, as JSON.
-#[derive(Serialize, Deserialize)]
-struct Origin {
-    name: String,
-    sha256: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Origin {
+    /// The encoder's own name.
+    pub name: String,
+    /// Digest of its weights.
+    pub sha256: String,
 }
 
-/// Name of the encoder that made a run's semantic vectors, as the vectors' file has it.
+/// The encoder that made a run's semantic vectors, as the vectors' file has it.
 ///
 /// # Errors
 /// When the file cannot be read, or says nothing of it.
-pub fn encoder_name(run: &Run) -> Result<String> {
-    let path = run.folder(Stage::Text).join("vectors.safetensors");
+pub fn origin(folder: &Path) -> Result<Origin> {
+    let path = folder.join("vectors.safetensors");
     let named = || format!("{}: cannot read the encoder's name", path.display());
     let bytes = std::fs::read(&path).with_context(named)?;
     let (_, header) = SafeTensors::read_metadata(&bytes).with_context(named)?;
     let origin = header.metadata().as_ref().and_then(|m| m.get("encoder"));
-    let origin: Origin = serde_json::from_str(origin.with_context(named)?).with_context(named)?;
-    Ok(origin.name)
+    serde_json::from_str(origin.with_context(named)?).with_context(named)
 }
 
 /// Encodes the items' texts, unless that is done.
@@ -60,8 +64,8 @@ pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> R
         encoder = Some(opened);
     }
     let settings = Settings {
-        encoder: name,
-        template,
+        encoder: name.to_owned(),
+        template: template.clone(),
     };
     let (record, _) = run.stage(Stage::Text, &settings, 0, &[data], &extra, |folder| {
         let encoder = match encoder {
@@ -77,14 +81,12 @@ pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> R
             name: encoder.name().to_owned(),
             sha256: encoder.digest().to_owned(),
         };
-        ItemVectors {
+        let vectors = ItemVectors {
             dim: encoder.dim(),
             data: vectors.flatten_all()?.to_vec1()?,
-        }
-        .save(
-            &folder.join("vectors.safetensors"),
-            Some(("encoder", serde_json::to_string(&origin)?)),
-        )
+        };
+        let origin = Some(("encoder", serde_json::to_string(&origin)?));
+        Ok(vectors.save(&folder.join("vectors.safetensors"), origin)?)
     })?;
     Ok(record)
 }

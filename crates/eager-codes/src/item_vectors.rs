@@ -1,15 +1,11 @@
-//! `vectors.safetensors`: the vectors of a catalogue's items, what stages `behaviour` and `text` hand to `codes` and
-//! `model`.
+//! The vectors of a catalogue's items as a file, `vectors.safetensors`: what behaviour and text models hand to codes.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
-use candle_core::{Device, Tensor};
-use eager_codes::Vectors;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::run::write_atomic;
+use crate::{CodesError, Result, Vectors};
 
 /// One vector an item, row-major `[items, dim]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,25 +26,25 @@ impl ItemVectors {
         self.data.len() / self.dim.max(1)
     }
 
+    /// An item's vector, `[dim]`.
+    ///
+    /// # Panics
+    /// When there is no such item.
+    #[must_use]
+    pub fn row(&self, item: u32) -> &[f32] {
+        &self.data[item as usize * self.dim..][..self.dim]
+    }
+
     /// The same, checked: at least one, all finite.
     ///
     /// # Errors
     /// When they are not.
     pub fn checked(&self) -> Result<Vectors<'_>> {
-        Ok(Vectors::new(&self.data, self.dim)?)
-    }
-
-    /// The same as a tensor `[items, dim]`.
-    ///
-    /// # Errors
-    /// When it cannot be made on `device`.
-    pub fn tensor(&self, device: &Device) -> Result<Tensor> {
-        let shape = (self.items(), self.dim);
-        Ok(Tensor::from_slice(&self.data, shape, device)?)
+        Vectors::new(&self.data, self.dim)
     }
 
     /// Writes tensor `vectors` `[items, dim]`, f32, with at most one entry of metadata: several would be written in any
-    /// order, and the same vectors must give the same file.
+    /// order, and the same vectors must give the same file. To a temporary name beside, then renamed.
     ///
     /// # Errors
     /// When the vectors are not finite, or the file cannot be written.
@@ -57,30 +53,51 @@ impl ItemVectors {
         let bytes: Vec<u8> = self.data.iter().flat_map(|x| x.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![self.items(), self.dim], &bytes)?;
         let metadata = origin.map(|(key, value)| HashMap::from([(key.to_owned(), value)]));
-        write_atomic(path, &safetensors::serialize([(TENSOR, view)], metadata)?)
+        let bytes = safetensors::serialize([(TENSOR, view)], metadata)?;
+        let io = |source| CodesError::Io {
+            path: path.to_owned(),
+            action: "write",
+            source,
+        };
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}.part", std::process::id()));
+        std::fs::write(&beside, bytes).map_err(io)?;
+        std::fs::rename(&beside, path).map_err(io)
     }
 
     /// Reads what [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// When the file cannot be read or is not of that form.
+    /// When the file cannot be read, is not of that form, or holds a vector that is not finite.
     pub fn load(path: &Path) -> Result<Self> {
-        let named = || path.display().to_string();
-        let bytes = std::fs::read(path).with_context(named)?;
-        let file = SafeTensors::deserialize(&bytes).with_context(named)?;
-        let tensor = file.tensor(TENSOR).with_context(named)?;
-        ensure!(
-            tensor.dtype() == Dtype::F32 && tensor.shape().len() == 2,
-            "{}: `{TENSOR}` is {:?} {:?}, expected F32 [items, dim]",
-            path.display(),
-            tensor.dtype(),
-            tensor.shape()
-        );
+        let bytes = std::fs::read(path).map_err(|source| CodesError::Io {
+            path: path.to_owned(),
+            action: "read",
+            source,
+        })?;
+        Self::from_bytes(&bytes).map_err(|fault| CodesError::File {
+            path: path.to_owned(),
+            fault: Box::new(fault),
+        })
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes)?;
+        let tensor = file.tensor(TENSOR)?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape().len() != 2 {
+            return Err(CodesError::Shape(format!(
+                "`{TENSOR}` is {:?} {:?}, expected F32 [items, dim]",
+                tensor.dtype(),
+                tensor.shape()
+            )));
+        }
         let values = tensor.data().as_chunks::<4>().0;
-        Ok(Self {
+        let vectors = Self {
             dim: tensor.shape()[1],
             data: values.iter().map(|&x| f32::from_le_bytes(x)).collect(),
-        })
+        };
+        vectors.checked()?;
+        Ok(vectors)
     }
 }
 
@@ -104,9 +121,13 @@ mod tests {
         assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
         let back = ItemVectors::load(&a).unwrap();
         assert_eq!(back, vectors);
-        assert_eq!(back.items(), 3);
+        assert_eq!((back.items(), back.row(1)), (3, &[0.0, 3.0][..]));
         std::fs::write(&a, "x").unwrap();
-        assert!(ItemVectors::load(&a).is_err());
+        let message = ItemVectors::load(&a).unwrap_err().to_string();
+        assert!(
+            message.contains(&a.display().to_string()),
+            "{message} names the file"
+        );
         let broken = ItemVectors {
             dim: 1,
             data: vec![f32::NAN],

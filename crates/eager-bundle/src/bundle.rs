@@ -1,0 +1,266 @@
+//! The bundle itself: a recommender, the table of its items and their vectors, checked against each other.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use eager_codes::ItemVectors;
+use eager_data::Item;
+use eager_infer::Recommender;
+use eager_model::{PerStream, Stream};
+
+use crate::manifest::{FORMAT, MANIFEST, io, read, sha256};
+use crate::{BundleError, FileDigest, Manifest, Result};
+
+/// A line an item, in the order of their numbers.
+const ITEMS: &str = "items.jsonl";
+
+/// A trained recommender and everything needed to use it: items by id, titles, codes, vectors.
+///
+/// Numbers of items (`u32`) are places in [`items`](Self::items); they belong to this bundle alone.
+#[derive(Debug)]
+pub struct Bundle {
+    manifest: Manifest,
+    digest: String,
+    recommender: Recommender,
+    items: Vec<Item>,
+    vectors: PerStream<ItemVectors>,
+    numbers: HashMap<String, u32>,
+    /// Items of every category, ascending.
+    categories: BTreeMap<String, Vec<u32>>,
+}
+
+fn vectors_file(stream: Stream) -> String {
+    format!("{}-vectors.safetensors", stream.name())
+}
+
+impl Bundle {
+    /// Of parts: a recommender, its items in the order of their numbers, and the vectors that their codes were made of.
+    /// Until it is saved, its [`digest`](Self::digest) is empty.
+    ///
+    /// # Errors
+    /// When they are not of equally many items, or two items have one id.
+    pub fn new(
+        manifest: Manifest,
+        recommender: Recommender,
+        items: Vec<Item>,
+        vectors: PerStream<ItemVectors>,
+    ) -> Result<Self> {
+        let n = recommender.n_items();
+        let lengths = [
+            ("the table of items", items.len()),
+            ("the behaviour vectors", vectors.behaviour.items()),
+            ("the semantic vectors", vectors.semantic.items()),
+        ];
+        if let Some((what, found)) = lengths.into_iter().find(|(_, found)| *found != n) {
+            return Err(BundleError::Mismatch(format!(
+                "the model has {n} items, {what} {found}"
+            )));
+        }
+        let mut numbers = HashMap::with_capacity(n);
+        let mut categories: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for (number, item) in (0..).zip(&items) {
+            if numbers.insert(item.id.clone(), number).is_some() {
+                return Err(BundleError::Mismatch(format!(
+                    "item {:?} is in the table twice",
+                    item.id
+                )));
+            }
+            for category in &item.categories {
+                let list = categories.entry(category.clone()).or_default();
+                if list.last() != Some(&number) {
+                    list.push(number);
+                }
+            }
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            items: n,
+            ..manifest
+        };
+        Ok(Self {
+            manifest,
+            digest: String::new(),
+            recommender,
+            items,
+            vectors,
+            numbers,
+            categories,
+        })
+    }
+
+    /// Reads a folder of [`save`](Self::save) onto `device`. Every file is compared with its digest before it is used.
+    ///
+    /// # Errors
+    /// When a file is missing, cut short, altered, or does not hold what it should: by name.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+        let (manifest, digest) = Manifest::load(folder)?;
+        manifest.verify(folder)?;
+        let needed = [
+            ITEMS.to_owned(),
+            vectors_file(Stream::Behaviour),
+            vectors_file(Stream::Semantic),
+            "model.json".to_owned(),
+            "model.safetensors".to_owned(),
+            "behaviour.safetensors".to_owned(),
+            "semantic.safetensors".to_owned(),
+        ];
+        for name in needed {
+            if !manifest.files.contains_key(&name) {
+                return Err(BundleError::File {
+                    path: folder.join(MANIFEST),
+                    fault: format!("has no digest of {name:?}"),
+                });
+            }
+        }
+        let recommender = Recommender::load(folder, device)?;
+        let items = read_items(&folder.join(ITEMS))?;
+        let vectors =
+            PerStream::try_from_fn(|stream| ItemVectors::load(&folder.join(vectors_file(stream))))?;
+        let bundle = Self::new(manifest, recommender, items, vectors)?;
+        Ok(Self { digest, ..bundle })
+    }
+
+    /// Writes the bundle as a new folder: beside its place first, then renamed. Equal bundles give equal bytes.
+    ///
+    /// # Errors
+    /// When the folder exists already, or cannot be written.
+    pub fn save(&mut self, folder: &Path) -> Result<()> {
+        if folder.exists() {
+            return Err(BundleError::Exists {
+                path: folder.to_owned(),
+                what: "a file or folder",
+            });
+        }
+        let beside = beside(folder);
+        if beside.exists() {
+            std::fs::remove_dir_all(&beside).map_err(io(&beside, "remove"))?;
+        }
+        std::fs::create_dir_all(&beside).map_err(io(&beside, "make the folder"))?;
+        self.recommender.save(&beside)?;
+        for stream in Stream::ALL {
+            self.vectors[stream].save(&beside.join(vectors_file(stream)), None)?;
+        }
+        let mut lines = Vec::new();
+        for item in &self.items {
+            serde_json::to_writer(&mut lines, item).map_err(|e| io(&beside, "write")(e.into()))?;
+            lines.push(b'\n');
+        }
+        let path = beside.join(ITEMS);
+        std::fs::write(&path, lines).map_err(io(&path, "write"))?;
+
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(&beside).map_err(io(&beside, "read"))? {
+            let entry = entry.map_err(io(&beside, "read"))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            files.insert(name, FileDigest::of(&entry.path())?);
+        }
+        self.manifest.files = files;
+        let mut text = serde_json::to_vec_pretty(&self.manifest)
+            .map_err(|e| io(&beside, "write")(e.into()))?;
+        text.push(b'\n');
+        let path = beside.join(MANIFEST);
+        std::fs::write(&path, &text).map_err(io(&path, "write"))?;
+        std::fs::rename(&beside, folder).map_err(io(folder, "write"))?;
+        self.digest = sha256(&text);
+        Ok(())
+    }
+
+    /// What the bundle is.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// SHA-256 of `bundle.json`, which has those of all other files: a name for exactly this bundle.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The model with its codes.
+    #[must_use]
+    pub fn recommender(&self) -> &Recommender {
+        &self.recommender
+    }
+
+    /// The items by their numbers.
+    #[must_use]
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// A stream's vectors of the items.
+    #[must_use]
+    pub fn vectors(&self, stream: Stream) -> &ItemVectors {
+        &self.vectors[stream]
+    }
+
+    /// The number of an id.
+    ///
+    /// # Errors
+    /// When the catalogue does not have it.
+    pub fn number(&self, id: &str) -> Result<u32> {
+        let unknown = || BundleError::UnknownItem {
+            id: id.to_owned(),
+            items: self.items.len(),
+        };
+        self.numbers.get(id).copied().ok_or_else(unknown)
+    }
+
+    /// The numbers of ids, in their order.
+    ///
+    /// # Errors
+    /// At the first that the catalogue does not have.
+    pub fn numbers<S: AsRef<str>>(&self, ids: &[S]) -> Result<Vec<u32>> {
+        ids.iter().map(|id| self.number(id.as_ref())).collect()
+    }
+
+    /// Every category with its items, ascending.
+    #[must_use]
+    pub fn categories(&self) -> &BTreeMap<String, Vec<u32>> {
+        &self.categories
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        let manifest = Manifest {
+            name: name.to_owned(),
+            ..self.manifest
+        };
+        Self { manifest, ..self }
+    }
+
+    /// The same with the recommender on `threads` threads. The lists stay the same.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn with_threads(self, threads: usize) -> Result<Self> {
+        Ok(Self {
+            recommender: self.recommender.with_threads(threads)?,
+            ..self
+        })
+    }
+}
+
+/// Where a folder is written before it is whole.
+fn beside(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    PathBuf::from(name)
+}
+
+fn read_items(path: &Path) -> Result<Vec<Item>> {
+    let bytes = read(path)?;
+    let lines = bytes.split(|&byte| byte == b'\n').zip(1..);
+    let lines = lines.filter(|(line, _)| !line.is_empty());
+    lines
+        .map(|(line, number)| {
+            serde_json::from_slice(line).map_err(|error| BundleError::File {
+                path: path.to_owned(),
+                fault: format!("line {number}: {error}"),
+            })
+        })
+        .collect()
+}

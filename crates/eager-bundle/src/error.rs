@@ -1,0 +1,78 @@
+//! Everything that can go wrong between a folder and an answer, each with its place and the way on.
+
+use std::path::PathBuf;
+
+use eager_codes::CodesError;
+use eager_infer::InferError;
+
+/// `Result` with this crate's error.
+pub type Result<T> = std::result::Result<T, BundleError>;
+
+/// What went wrong while loading a bundle, writing it, or answering a query.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// The operating system refused a read or a write.
+    #[error("{}: cannot {action}: {source}", .path.display())]
+    Io {
+        /// File or folder concerned.
+        path: PathBuf,
+        /// What was being tried, as a verb.
+        action: &'static str,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// A file of the bundle that does not hold what it should.
+    #[error("{}: {fault}; export the bundle again, or copy it again from where it came", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// Parts that do not belong together.
+    #[error("{0}; all parts must come from one run")]
+    Mismatch(String),
+    /// The place is taken.
+    #[error("{}: {what} is there already; give another folder, or remove it", .path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// An id that the catalogue does not have.
+    #[error("item {id:?} is not in the catalogue of {items} items")]
+    UnknownItem {
+        /// The id.
+        id: String,
+        /// Items there are.
+        items: usize,
+    },
+    /// A category that no item has.
+    #[error("no item has category {category:?}")]
+    UnknownCategory {
+        /// The category.
+        category: String,
+    },
+    /// A query that cannot be answered.
+    #[error("query {query}: {fault}")]
+    Query {
+        /// Place among the queries.
+        query: usize,
+        /// What is wrong with it, and what was expected.
+        fault: String,
+    },
+    /// The recommender failed or cannot be read.
+    #[error(transparent)]
+    Infer(#[from] InferError),
+    /// Codes or vectors that cannot be read or are not valid.
+    #[error(transparent)]
+    Codes(#[from] CodesError),
+}
+
+impl From<candle_core::Error> for BundleError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Infer(error.into())
+    }
+}

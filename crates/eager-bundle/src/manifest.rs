@@ -1,0 +1,157 @@
+//! `bundle.json`: what a bundle is, where it came from, and the digest of each of its files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use eager_data::TextTemplate;
+use eager_infer::InferConfig;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{BundleError, Result};
+
+/// Number of the files' form; another one is refused.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Name of the file.
+pub(crate) const MANIFEST: &str = "bundle.json";
+
+/// What a bundle is, without its contents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Number of the form.
+    pub format: u32,
+    /// A name for people, such as `amazon-beauty/paper`.
+    pub name: String,
+    /// Name of the dataset.
+    pub dataset: String,
+    /// Counts the changes of the catalogue since the training, from 1.
+    pub revision: u32,
+    /// Digest of the bundle that this one was made from by a change of the catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Version of the program that trained the model.
+    pub version: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of items.
+    pub items: usize,
+    /// How an item became its semantic vector.
+    pub text: TextSource,
+    /// How lists are made unless a query says otherwise.
+    pub infer: InferConfig,
+    /// Figures on the test set by name (`recall@10`, …), of the run as it was trained; empty where it was not evaluated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+    /// Every other file of the bundle. Filled in by [`Bundle::save`](crate::Bundle::save).
+    #[serde(default)]
+    pub files: BTreeMap<String, FileDigest>,
+}
+
+/// How an item became its semantic vector.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSource {
+    /// The encoder as it was named when the run was made.
+    pub encoder: String,
+    /// Digest of its weights; empty where it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// How an item became text.
+    pub template: TextTemplate,
+}
+
+/// What a file must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileDigest {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Read first, so that a later form is named as such.
+#[derive(Deserialize)]
+struct Form {
+    format: u32,
+}
+
+impl Manifest {
+    /// Reads `bundle.json` of a folder alone; with its digest, which names this state of the bundle.
+    ///
+    /// # Errors
+    /// When it is missing, or not of this form.
+    pub fn load(folder: &Path) -> Result<(Self, String)> {
+        let path = folder.join(MANIFEST);
+        let bytes = read(&path)?;
+        let fault = |error: serde_json::Error| BundleError::File {
+            path: path.clone(),
+            fault: error.to_string(),
+        };
+        let Form { format } = serde_json::from_slice(&bytes).map_err(fault)?;
+        if format != FORMAT {
+            return Err(BundleError::File {
+                path,
+                fault: format!("form {format}, this program reads form {FORMAT}"),
+            });
+        }
+        let manifest = serde_json::from_slice(&bytes).map_err(fault)?;
+        Ok((manifest, sha256(&bytes)))
+    }
+
+    /// Compares every file of the folder that the manifest names with its length and digest.
+    ///
+    /// # Errors
+    /// The first that is missing, cut short or altered, by name.
+    pub fn verify(&self, folder: &Path) -> Result<()> {
+        for (name, expected) in &self.files {
+            let path = folder.join(name);
+            let found = FileDigest::of(&path)?;
+            let fault = if found.bytes != expected.bytes {
+                format!(
+                    "has {} bytes, the manifest says {}",
+                    found.bytes, expected.bytes
+                )
+            } else if found.sha256 != expected.sha256 {
+                format!(
+                    "sha256 is {}, the manifest says {}",
+                    found.sha256, expected.sha256
+                )
+            } else {
+                continue;
+            };
+            return Err(BundleError::File { path, fault });
+        }
+        Ok(())
+    }
+}
+
+impl FileDigest {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let bytes = read(path)?;
+        Ok(Self {
+            bytes: bytes.len() as u64,
+            sha256: sha256(&bytes),
+        })
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(io(path, "read"))
+}
+
+pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> BundleError {
+    let path = path.to_owned();
+    move |source| BundleError::Io {
+        path,
+        action,
+        source,
+    }
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,294 @@
+//! A bundle of a random model: written, read, tampered with; filters, lists and explanations against plain ones.
+
+use std::path::Path;
+
+use candle_core::Device;
+use eager_bundle::{Bundle, BundleError, Filter, Item, ListKind, Manifest, Query, TextSource};
+use eager_codes::{CodeTrie, CodesConfig, ItemCodes, ItemVectors};
+use eager_infer::{InferConfig, Recommender};
+use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
+use eager_ops::Ops;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+const ITEMS: usize = 90;
+
+fn bundle() -> Bundle {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let vectors = PerStream::from_fn(|stream| {
+        let dim = if stream == Stream::Behaviour { 6 } else { 10 };
+        ItemVectors {
+            dim,
+            data: (0..ITEMS * dim)
+                .map(|_| rng.random_range(-1.0..1.0))
+                .collect(),
+        }
+    });
+    let config = CodesConfig {
+        branching: 5,
+        ..CodesConfig::default()
+    };
+    let codes = PerStream::try_from_fn(|stream| {
+        ItemCodes::build(vectors[stream].checked().unwrap(), &config, 3)
+    });
+    let codes: PerStream<ItemCodes> = codes.unwrap();
+    let tries = PerStream::try_from_fn(|stream| CodeTrie::new(&codes[stream])).unwrap();
+    let catalogue = Catalogue {
+        tries: PerStream::from_fn(|stream| &tries[stream]),
+        dims: PerStream::from_fn(|stream| vectors[stream].dim),
+    };
+    let config = EagerConfig {
+        d_model: 16,
+        heads: 2,
+        feed_forward: 32,
+        decoder_layers: 2,
+        init: 0.3,
+        ..EagerConfig::default()
+    };
+    let model = Eager::new(&config, &catalogue, Weights::random(11, &Device::Cpu)).unwrap();
+    let recommender = Recommender::new(model, codes, Ops::default()).unwrap();
+    let item = |number: usize| Item {
+        title: Some(format!("Item number {number}")),
+        categories: vec!["all".to_owned(), format!("c{}", number % 9)],
+        ..Item::new(format!("i{number}"))
+    };
+    let manifest = Manifest {
+        format: 0,
+        name: "random".to_owned(),
+        dataset: "none".to_owned(),
+        revision: 1,
+        parent: None,
+        version: "0".to_owned(),
+        seed: 7,
+        items: 0,
+        text: TextSource::default(),
+        infer: InferConfig {
+            beams: 12,
+            top_k: 10,
+            ..InferConfig::default()
+        },
+        metrics: [("recall@10".to_owned(), 0.125)].into(),
+        files: [].into(),
+    };
+    let items = (0..ITEMS).map(item).collect();
+    Bundle::new(manifest, recommender, items, vectors).unwrap()
+}
+
+fn query(history: &[u32], k: usize) -> Query {
+    Query {
+        history: history.to_vec(),
+        k,
+        ..Query::default()
+    }
+}
+
+#[test]
+fn it_comes_back_as_it_was_and_every_altered_file_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, again) = (root.path().join("a"), root.path().join("b"));
+    let mut bundle = bundle();
+    bundle.save(&folder).unwrap();
+    assert!(matches!(
+        bundle.save(&folder),
+        Err(BundleError::Exists { .. })
+    ));
+    let mut back = Bundle::load(&folder, &Device::Cpu).unwrap();
+    assert_eq!(back.manifest(), bundle.manifest());
+    assert_eq!(back.digest(), bundle.digest());
+    assert_eq!(back.items(), bundle.items());
+    let queries = [query(&[3, 5], 7), query(&[80], 4)];
+    assert_eq!(
+        back.recommend(&queries).unwrap(),
+        bundle.recommend(&queries).unwrap()
+    );
+    back.save(&again).unwrap();
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&folder), names(&again));
+    assert_eq!(names(&folder).len(), 8, "seven files and the manifest");
+    for name in names(&folder) {
+        let path = folder.join(&name);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes, std::fs::read(again.join(&name)).unwrap());
+        let refused = |found: &[u8]| {
+            std::fs::write(&path, found).unwrap();
+            let error = Bundle::load(&folder, &Device::Cpu).unwrap_err().to_string();
+            assert!(error.contains(name.to_str().unwrap()), "{error}");
+        };
+        refused(&bytes[..bytes.len() - 2]);
+        refused(&[]);
+        if name != "bundle.json" {
+            let mut altered = bytes.clone();
+            altered[bytes.len() / 2] ^= 1;
+            refused(&altered);
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = Bundle::load(&folder, &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(name.to_str().unwrap()), "{error}");
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert!(Bundle::load(&folder, &Device::Cpu).is_ok());
+}
+
+/// Every item that may be in the list, by the scores of the whole catalogue.
+fn plain(bundle: &Bundle, query: &Query, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+    let memory = bundle.recommender().encode(&[&query.history]).unwrap();
+    let scores = PerStream::from_fn(|stream| {
+        let search = bundle.recommender().search(stream);
+        search.exact(&memory).unwrap().remove(0)
+    });
+    let score = |item: u32| {
+        let of = |stream: Stream| scores[stream][item as usize];
+        match query.list {
+            ListKind::Merged => of(Stream::Behaviour).max(of(Stream::Semantic)),
+            ListKind::Behaviour => of(Stream::Behaviour),
+            ListKind::Semantic => of(Stream::Semantic),
+        }
+    };
+    let mut items: Vec<u32> = (0..ITEMS as u32).filter(|&item| allowed(item)).collect();
+    items.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
+    items.truncate(query.k);
+    items
+}
+
+#[test]
+fn filters_let_through_what_they_say_and_lists_are_as_long_as_they_can_be() {
+    let bundle = bundle();
+    let kinds = [ListKind::Merged, ListKind::Behaviour, ListKind::Semantic];
+    let allow: Vec<u32> = (0..ITEMS as u32).step_by(4).collect();
+    let history = [3, 12, 30];
+    for list in kinds {
+        let filter = Filter {
+            exclude_seen: true,
+            allow: Some(allow.clone()),
+            deny: vec![8, 16],
+            categories: vec!["c0".to_owned(), "c3".to_owned(), "c4".to_owned()],
+        };
+        let narrow = Query {
+            list,
+            filter,
+            ..query(&history, 6)
+        };
+        let lets = |item: u32| {
+            allow.contains(&item)
+                && ![8, 16, 3, 12, 30].contains(&item)
+                && [0, 3, 4].contains(&(item % 9))
+        };
+        let expected = plain(&bundle, &narrow, lets);
+        // Alone and among others.
+        let others = [query(&[1], 30), narrow.clone(), query(&[2], 5)];
+        for (queries, at) in [(&others[1..2], 0), (&others[..], 1)] {
+            let lists = bundle.recommend(queries).unwrap();
+            let found: Vec<u32> = lists[at].iter().map(|r| r.item).collect();
+            assert_eq!(found, expected, "{list:?}");
+            assert_eq!(found.len(), 6);
+        }
+        // More than the beams find: the whole catalogue but for the history.
+        let all = Query {
+            list,
+            filter: Filter {
+                exclude_seen: true,
+                ..Filter::default()
+            },
+            ..query(&history, 500)
+        };
+        let found = &bundle.recommend(std::slice::from_ref(&all)).unwrap()[0];
+        let found: Vec<u32> = found.iter().map(|r| r.item).collect();
+        assert_eq!(found, plain(&bundle, &all, |item| !history.contains(&item)));
+        assert_eq!(found.len(), ITEMS - 3);
+    }
+    let deny = Query {
+        filter: Filter {
+            deny: (0..ITEMS as u32 - 1).collect(),
+            ..Filter::default()
+        },
+        ..query(&[0], 5)
+    };
+    let found = &bundle.recommend(&[deny]).unwrap()[0];
+    assert_eq!(
+        found.iter().map(|r| r.item).collect::<Vec<_>>(),
+        [ITEMS as u32 - 1]
+    );
+}
+
+#[test]
+fn what_cannot_be_answered_is_said() {
+    let bundle = bundle();
+    let said = |query: Query| bundle.recommend(&[query]).unwrap_err().to_string();
+    assert!(said(query(&[], 3)).contains("empty"));
+    assert!(said(query(&[0], 0)).contains("k is 0"));
+    assert!(said(query(&[90], 3)).contains("no item 90, only 0 to 89"));
+    let mut other = query(&[0], 3);
+    other.filter.categories = vec!["c9".to_owned()];
+    assert!(said(other).contains("\"c9\""));
+    assert!(
+        bundle
+            .number("x")
+            .unwrap_err()
+            .to_string()
+            .contains("\"x\"")
+    );
+    assert_eq!(bundle.numbers(&["i4", "i2"]).unwrap(), [4, 2]);
+    assert!(bundle.explain(&[], 3, 1).is_err());
+    assert!(bundle.explain(&[0], 90, 1).is_err());
+    assert!(bundle.similar(90, Stream::Semantic, 1).is_err());
+}
+
+#[test]
+fn an_explanation_adds_up_to_the_score_and_shows_what_shares_the_prefix() {
+    let bundle = bundle();
+    let history = [4, 9, 11];
+    let memory = bundle.recommender().encode(&[&history]).unwrap();
+    for item in [0, 17, 89] {
+        let explanation = bundle.explain(&history, item, 3).unwrap();
+        for stream in Stream::ALL {
+            let search = bundle.recommender().search(stream);
+            let score = search.score_items(&memory, &[vec![item]]).unwrap()[0][0];
+            let path = &explanation.streams[stream];
+            let sum: f32 = path.tokens.iter().map(|token| token.log_prob).sum();
+            assert!((path.log_prob - score).abs() < 1e-5 && (sum - score).abs() < 1e-5);
+            let trie = bundle.recommender().trie(stream);
+            let nodes: Vec<u32> = path.tokens.iter().map(|token| token.node).collect();
+            assert_eq!(nodes, trie.path(item));
+            let last = &path.tokens[path.tokens.len() - 1];
+            assert_eq!((last.leaves, &last.samples[..]), (1, &[item][..]));
+            for token in &path.tokens {
+                let below: Vec<u32> = bundle.items_below(stream, token.node).collect();
+                assert!(below.contains(&item));
+                assert_eq!(below.len(), token.leaves);
+                assert_eq!(token.samples, below[..below.len().min(3)]);
+                let siblings = trie.children(trie.parent(token.node));
+                assert_eq!(siblings.start + token.ordinal, token.node);
+                assert!(token.siblings > 1 || token.log_prob == 0.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn similar_items_are_those_of_the_greatest_cosine() {
+    let bundle = bundle();
+    for view in Stream::ALL {
+        let vectors = bundle.vectors(view);
+        let cosine = |a: u32, b: u32| {
+            let dot = |a: u32, b: u32| -> f64 {
+                let pairs = vectors.row(a).iter().zip(vectors.row(b));
+                pairs.map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
+            };
+            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+        };
+        let mut expected: Vec<u32> = (0..ITEMS as u32).filter(|&item| item != 5).collect();
+        expected.sort_by(|&a, &b| cosine(5, b).total_cmp(&cosine(5, a)));
+        let found = bundle.similar(5, view, 8).unwrap();
+        assert_eq!(
+            found.iter().map(|s| s.item).collect::<Vec<_>>(),
+            expected[..8]
+        );
+        assert!((f64::from(found[0].cosine) - cosine(5, expected[0])).abs() < 1e-6);
+        assert_eq!(bundle.similar(5, view, 1000).unwrap().len(), ITEMS - 1);
+    }
+}

@@ -1,0 +1,186 @@
+//! From a run to a bundle, and `eager export` and `eager inspect`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use candle_core::Device;
+use clap::Args;
+use eager_bundle::{Bundle, Manifest, TextSource};
+use eager_codes::ItemVectors;
+use eager_data::Dataset;
+use eager_infer::Recommender;
+use eager_model::{PerStream, Stream};
+
+use crate::config::Config;
+use crate::report::Report;
+use crate::run::{Stage, StageRecord, read_json};
+use crate::stages::text;
+
+/// A trained run as one folder that needs nothing else.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// A run's folder, trained up to stage `model`: runs/DATASET/NAME
+    pub run: PathBuf,
+    /// The bundle's folder, which must not be there yet
+    pub out: PathBuf,
+    /// The bundle's name; otherwise DATASET/NAME
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// What a bundle holds, its files compared with their digests.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A bundle's folder
+    pub bundle: PathBuf,
+    /// Print bundle.json with the bundle's digest
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Opens a bundle's folder, or a trained run's as the bundle that it would be exported as.
+///
+/// # Errors
+/// When the folder is neither, or something in it cannot be read.
+pub fn open(folder: &Path, device: &Device) -> Result<Bundle> {
+    if folder.join("bundle.json").exists() {
+        return Ok(Bundle::load(folder, device)?);
+    }
+    of_run(folder, device)
+}
+
+/// A run's bundle, in memory.
+fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
+    let folder = |stage: Stage| run.join(stage.name());
+    let path = run.join("config.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{}: is neither a bundle (no bundle.json) nor a run (no config.toml); train one with `eager pipeline`",
+            run.display()
+        )
+    })?;
+    let config: Config = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    let record = |stage: Stage| -> Result<StageRecord> {
+        let record = read_json(&folder(stage).join("stage.json"))?;
+        record.with_context(|| {
+            let run = run.display();
+            format!("the run {run} has not done its stage `{stage}`; give its `eager pipeline` command again")
+        })
+    };
+    let model = record(Stage::Model)?;
+    let dataset = Dataset::load(&folder(Stage::Data))?;
+    let recommender = Recommender::load(&folder(Stage::Model), device)?;
+    let vectors = PerStream::try_from_fn(|stream| {
+        let stage = match stream {
+            Stream::Behaviour => Stage::Behaviour,
+            Stream::Semantic => Stage::Text,
+        };
+        ItemVectors::load(&folder(stage).join("vectors.safetensors"))
+    })?;
+    let settings = record(Stage::Text)?.config;
+    let settings: text::Settings = serde_json::from_value(settings)
+        .with_context(|| format!("{}/stage.json", folder(Stage::Text).display()))?;
+    let report: Option<Report> = read_json(&folder(Stage::Eval).join("metrics.json"))?;
+    let metrics = report.map_or_else(BTreeMap::new, |report| {
+        let named = report.metrics.named();
+        named.map(|(name, &figure)| (name, figure)).collect()
+    });
+    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    let manifest = Manifest {
+        format: 0,
+        name: format!("{}/{name}", dataset.name),
+        dataset: dataset.name.clone(),
+        revision: 1,
+        parent: None,
+        version: model.versions.eager.clone(),
+        seed: config.seed,
+        items: 0,
+        text: TextSource {
+            encoder: settings.encoder,
+            sha256: text::origin(&folder(Stage::Text))?.sha256,
+            template: settings.template,
+        },
+        infer: config.eval.infer,
+        metrics,
+        files: BTreeMap::new(),
+    };
+    Ok(Bundle::new(manifest, recommender, dataset.items, vectors)?)
+}
+
+impl Export {
+    /// Writes the bundle and prints its folder.
+    ///
+    /// # Errors
+    /// When the run is not trained, or the bundle is there already.
+    pub fn run(&self) -> Result<()> {
+        if self.run.join("bundle.json").exists() {
+            bail!(
+                "{}: is a bundle already; copy its folder",
+                self.run.display()
+            )
+        }
+        let mut bundle = of_run(&self.run, &Device::Cpu)?;
+        if let Some(name) = &self.name {
+            bundle = bundle.named(name);
+        }
+        bundle.save(&self.out)?;
+        tracing::info!("digest {}", bundle.digest());
+        println!("{}", self.out.display());
+        Ok(())
+    }
+}
+
+impl Inspect {
+    /// Reads everything and says what it is.
+    ///
+    /// # Errors
+    /// When a file is missing, altered or does not hold what it should.
+    pub fn run(&self) -> Result<()> {
+        let bundle = Bundle::load(&self.bundle, &Device::Cpu)?;
+        let manifest = bundle.manifest();
+        if self.json {
+            let mut value = serde_json::to_value(manifest)?;
+            value["digest"] = bundle.digest().into();
+            println!("{}", serde_json::to_string_pretty(&value)?);
+            return Ok(());
+        }
+        let (model, digest) = (bundle.recommender().model(), bundle.digest());
+        let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
+        println!("name        {}", manifest.name);
+        println!("digest      {digest}");
+        println!("revision    {}", manifest.revision);
+        if let Some(parent) = &manifest.parent {
+            println!("parent      {parent}");
+        }
+        println!("dataset     {}, seed {}", manifest.dataset, manifest.seed);
+        println!(
+            "items       {}, {} categories",
+            bundle.items().len(),
+            bundle.categories().len()
+        );
+        println!("text        {}", manifest.text.encoder);
+        for stream in Stream::ALL {
+            let trie = bundle.recommender().trie(stream);
+            println!(
+                "{:<11} {} levels, {} nodes, {} leaves, vectors of width {}",
+                stream.name(),
+                trie.levels(),
+                trie.n_nodes(),
+                trie.n_leaves(),
+                bundle.vectors(stream).dim
+            );
+        }
+        println!(
+            "model       {} parameters, width {}",
+            model.parameters().count(),
+            model.config().d_model
+        );
+        let size = indicatif::HumanBytes(bytes);
+        println!("files       {}, {size}, as recorded", manifest.files.len());
+        for (name, figure) in &manifest.metrics {
+            println!("{name:<11} {figure:.4}");
+        }
+        Ok(())
+    }
+}
