@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eager::cli::{Pipeline, Verbosity, exit_code};
+use eager::tables::Tables;
 
 /// As in the `eager` command.
 #[global_allocator]
@@ -31,6 +32,8 @@ enum Command {
     ///
     /// On a GPU: cargo run --release -p xtask --features cuda -- pipeline DATASET --device cuda
     Pipeline(Pipeline),
+    /// The tables of docs/results: what is missing is run, what is there is reused
+    Tables(Tables),
     /// Formatting, lints, all tests and the documentation, in release mode
     ///
     /// Release mode because the code tested is then the code shipped, the numeric tests are slow without optimisation, and
@@ -53,6 +56,10 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Pipeline(pipeline) => {
             eager::cli::with_runtime();
             eager::pipeline::run(&pipeline.run, pipeline.until)
+        }
+        Command::Tables(tables) => {
+            eager::cli::with_runtime();
+            eager::tables::run(tables)
         }
         Command::Test => checks::run(),
         Command::Bench(bench) => bench.run(),

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bundle::{Export, Inspect};
 use crate::recommend::{self, Recommend};
 use crate::run::Stage;
+use crate::tables::{self, Tables};
 use crate::{logs, pipeline};
 
 /// EAGER, the two-stream generative recommender (KDD 2024): from a dataset to the paper's table.
@@ -54,6 +55,8 @@ pub enum Command {
     Export(Export),
     /// What a bundle holds, and whether it is whole
     Inspect(Inspect),
+    /// Tables over many runs: what is missing is run, what is there is reused
+    Tables(Tables),
 }
 
 /// All stages of a dataset, or the first few.
@@ -95,6 +98,12 @@ pub struct RunArgs {
     /// Folder of all runs; this one's is DIR/DATASET/NAME
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub out: PathBuf,
+
+    /// Folder of another run whose stages are copied where they are what this one would make
+    ///
+    /// So an ablation of the model does not train the vectors again.
+    #[arg(long, value_name = "RUN")]
+    pub reuse: Option<PathBuf>,
 
     /// Folder with a folder a dataset, for files that are not to be fetched
     #[arg(long, value_name = "DIR", env = "EAGER_DATA_DIR")]
@@ -195,6 +204,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Recommend(args) => return recommend::run(args),
         Command::Export(args) => return args.run(),
         Command::Inspect(args) => return args.run(),
+        Command::Tables(args) => return tables::run(args),
     };
     pipeline::run(args, until)
 }

@@ -12,6 +12,7 @@ pub mod run;
 pub mod seed;
 pub mod stages;
 pub mod table;
+pub mod tables;
 pub mod train;
 
 /// The example of the workspace's README, compiled and run with the tests.

@@ -19,7 +19,9 @@ use crate::{overrides, table};
 /// [`Usage`] where dataset or settings are wrong; else whatever a stage fails with.
 pub fn run(args: &RunArgs, until: Stage) -> Result<()> {
     let (ctx, root) = prepare(args).map_err(|error| Usage::new(&error))?;
-    let run = Run::open(&root)?.with_device(args.device.name());
+    let run = Run::open(&root)?
+        .with_device(args.device.name())
+        .with_reuse(args.reuse.as_deref());
     let config = toml::to_string(&ctx.config).context("the config cannot be written as TOML")?;
     write_atomic(&root.join("config.toml"), config.as_bytes())?;
     tracing::info!("run {}", root.display());

@@ -97,30 +97,48 @@ impl Metrics<Interval> {
 }
 
 impl Metrics<Difference> {
-    /// First less second, for two lists of the same users in the same order; a resample draws the same users of both.
+    /// First less second, for lists of the same users in the same order; a resample draws the same users of both. Each side
+    /// may have several lists, such as one a seed: a user then adds the mean over them, so that the interval is of the
+    /// users, given these runs.
     ///
     /// # Errors
-    /// As [`Metrics::bootstrap`], or when the lists have different lengths.
+    /// As [`Metrics::bootstrap`], or when a side has no list, or the lists have different lengths.
     pub fn paired_bootstrap(
-        first: &[Rank],
-        second: &[Rank],
+        first: &[&[Rank]],
+        second: &[&[Rank]],
         cutoffs: &[usize],
         config: &BootstrapConfig,
         seed: u64,
     ) -> Result<Self> {
         config.validate()?;
-        check(first, cutoffs)?;
-        check(second, cutoffs)?;
-        if first.len() != second.len() {
-            return Err(MetricsError::Unpaired {
-                first: first.len(),
-                second: second.len(),
-            });
+        let (Some(users), Some(_)) = (first.first(), second.first()) else {
+            return Err(MetricsError::NoUsers);
+        };
+        for list in first.iter().chain(second) {
+            check(list, cutoffs)?;
+            if list.len() != users.len() {
+                return Err(MetricsError::Unpaired {
+                    first: users.len(),
+                    second: list.len(),
+                });
+            }
         }
-        let pairs: Vec<(Rank, Rank)> = first.iter().copied().zip(second.iter().copied()).collect();
-        let users = Users::new(&pairs, |&(first, second)| {
-            let (first, second) = (gains(first, cutoffs), gains(second, cutoffs));
-            first.iter().zip(second).map(|(a, b)| a - b).collect()
+        let of = |side: &[&[Rank]], user: usize| side.iter().map(|list| list[user]).collect();
+        let pairs: Vec<(Vec<Rank>, Vec<Rank>)> = (0..users.len())
+            .map(|user| (of(first, user), of(second, user)))
+            .collect();
+        let mean = |ranks: &[Rank]| {
+            let mut mean = vec![0.0; 2 * cutoffs.len() + 1];
+            for &rank in ranks {
+                for (mean, gain) in mean.iter_mut().zip(gains(rank, cutoffs)) {
+                    *mean += gain / ranks.len() as f64;
+                }
+            }
+            mean
+        };
+        let users = Users::new(&pairs, |(first, second)| {
+            let pairs = mean(first).into_iter().zip(mean(second));
+            pairs.map(|(a, b)| a - b).collect()
         });
         let differences = users.means().into_iter().zip(users.bootstrap(config, seed));
         let differences = differences.map(|(difference, Interval { low, high })| Difference {
@@ -260,7 +278,9 @@ mod tests {
             .map(|(user, &rank)| rank.map(|r| if user % 10 == 0 { r + 1 } else { r }))
             .collect();
         let config = BootstrapConfig::default();
-        let paired = |a: &[Rank], b: &[Rank]| Metrics::paired_bootstrap(a, b, &CUTOFFS, &config, 3);
+        let sides =
+            |a: &[&[Rank]], b: &[&[Rank]]| Metrics::paired_bootstrap(a, b, &CUTOFFS, &config, 3);
+        let paired = |a: &[Rank], b: &[Rank]| sides(&[a], &[b]);
         let found = paired(&first, &second).unwrap();
         let (a, b) = (
             Metrics::new(&first, &CUTOFFS).unwrap(),
@@ -285,6 +305,30 @@ mod tests {
                 second: 999
             })
         );
+    }
+
+    #[test]
+    fn several_runs_of_a_side_count_as_their_mean() {
+        let lists: Vec<Vec<Rank>> = (20..25).map(|seed| random_ranks(500, seed)).collect();
+        let config = BootstrapConfig::default();
+        let sides =
+            |a: &[&[Rank]], b: &[&[Rank]]| Metrics::paired_bootstrap(a, b, &CUTOFFS, &config, 3);
+        let (a, b): (Vec<&[Rank]>, Vec<&[Rank]>) = (
+            lists[..2].iter().map(Vec::as_slice).collect(),
+            lists[2..].iter().map(Vec::as_slice).collect(),
+        );
+        let found = sides(&a, &b).unwrap();
+        let mean = |side: &[&[Rank]]| {
+            let mrr = |list: &&[Rank]| Metrics::new(list, &CUTOFFS).unwrap().mrr;
+            side.iter().map(mrr).sum::<f64>() / side.len() as f64
+        };
+        assert!((found.mrr.difference - (mean(&a) - mean(&b))).abs() < 1e-12);
+        // A list said twice is the list.
+        let (once, twice) = (sides(&a[..1], &b[..1]), sides(&[a[0], a[0]], &b[..1]));
+        for ((_, once), (_, twice)) in once.unwrap().named().zip(twice.unwrap().named()) {
+            assert!((once.low - twice.low).abs() < 1e-12 && (once.high - twice.high).abs() < 1e-12);
+        }
+        assert_eq!(sides(&[], &b), Err(MetricsError::NoUsers));
     }
 
     #[test]

@@ -80,6 +80,23 @@ pub(super) fn outputs(folder: &Path) -> Result<BTreeMap<String, String>> {
     Ok(outputs)
 }
 
+/// Copies files of a folder, by their path with `/`, into a new folder.
+pub(super) fn copy<'a>(
+    from: &Path,
+    names: impl IntoIterator<Item = &'a str>,
+    to: &Path,
+) -> Result<()> {
+    for name in names {
+        let (source, target) = (from.join(name), to.join(name));
+        let failed = || format!("{}: cannot copy", source.display());
+        if let Some(folder) = target.parent() {
+            std::fs::create_dir_all(folder).with_context(failed)?;
+        }
+        std::fs::copy(&source, &target).with_context(failed)?;
+    }
+    Ok(())
+}
+
 /// Deletes what a killed process left of files it was writing under temporary names (as `tempfile` or with `.part`).
 pub(super) fn remove_unfinished(folder: &Path) -> Result<()> {
     walk(folder, "", &mut |file, _| {

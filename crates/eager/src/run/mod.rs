@@ -32,6 +32,8 @@ const INPUTS: &str = "inputs.json";
 pub struct Run {
     root: PathBuf,
     device: String,
+    /// Folder of another run, whose stages are taken where they are what this run would make.
+    reuse: Option<PathBuf>,
     /// Holds the lock; the system releases it however the process ends.
     _lock: File,
 }
@@ -65,8 +67,17 @@ impl Run {
         Ok(Self {
             root: root.to_owned(),
             device: "cpu".to_owned(),
+            reuse: None,
             _lock: lock,
         })
+    }
+
+    /// Takes stages from another run's folder where they were made from the same inputs: a stage is copied, without its
+    /// checkpoints and logs, instead of being done again.
+    #[must_use]
+    pub fn with_reuse(mut self, other: Option<&Path>) -> Self {
+        self.reuse = other.map(Path::to_owned);
+        self
     }
 
     /// Names the device that the stages of this run are recorded with; `cpu` unless named.
@@ -135,6 +146,10 @@ impl Run {
             tracing::info!("{stage}: up to date");
             return Ok((record, true));
         }
+        if let Some(record) = self.reuse(stage, &inputs)? {
+            tracing::info!("{stage}: taken from another run");
+            return Ok((record, true));
+        }
         let begun = self.begin(stage, inputs, parts)?;
         memory::reset_peak();
         let start = Instant::now();
@@ -192,6 +207,48 @@ impl Run {
         Ok(None)
     }
 
+    /// Copies a stage of the run to be reused, if it is done with these inputs and its outputs are as they were.
+    fn reuse(&self, stage: Stage, inputs: &str) -> Result<Option<StageRecord>> {
+        let Some(other) = self.reuse.as_deref().map(|run| run.join(stage.name())) else {
+            return Ok(None);
+        };
+        let record: Option<StageRecord> = read_json(&other.join(RECORD))?;
+        let Some(record) = record.filter(|record| record.inputs == inputs) else {
+            return Ok(None);
+        };
+        if files::outputs(&other)? != record.outputs {
+            tracing::warn!("{}: not taken, its files were changed", other.display());
+            return Ok(None);
+        }
+        let new = new_folder(&self.root, stage);
+        files::remove_folder(&new)?;
+        files::copy(&other, record.outputs.keys().map(String::as_str), &new)?;
+        write_json(&new.join(RECORD), &record)?;
+        self.put(stage)?;
+        Ok(Some(record))
+    }
+
+    /// Puts a stage's new folder in the place of the one there, unless that is not a stage's.
+    fn put(&self, stage: Stage) -> Result<()> {
+        let (folder, new) = (self.folder(stage), new_folder(&self.root, stage));
+        let known = folder.join(INPUTS).exists() || folder.join(RECORD).exists();
+        if folder.exists() && !known && !files::is_empty(&folder)? {
+            bail!(
+                "{}: was not made by a stage (no {RECORD}, no {INPUTS}); move it away, or choose another place with \
+                 --out or --run",
+                folder.display()
+            );
+        }
+        // Two renames, so that a folder is never there with some of its files gone.
+        let old = old_folder(&self.root, stage);
+        if folder.exists() {
+            files::remove_folder(&old)?;
+            files::rename(&folder, &old)?;
+        }
+        files::rename(&new, &folder)?;
+        files::remove_folder(&old)
+    }
+
     /// Leaves a folder with `inputs.json` for these inputs: the one there is, if it was begun with them, or a new one.
     fn begin(
         &self,
@@ -209,27 +266,12 @@ impl Run {
             tracing::info!("{stage}: begun before, going on");
             return Ok(begun);
         }
-        let known = folder.join(INPUTS).exists() || folder.join(RECORD).exists();
-        if folder.exists() && !known && !files::is_empty(&folder)? {
-            bail!(
-                "{}: was not made by a stage (no {RECORD}, no {INPUTS}); move it away, or choose another place with \
-                 --out or --run",
-                folder.display()
-            );
-        }
         let begun = Begun::new(inputs, parts, None);
         let new = new_folder(&self.root, stage);
         files::remove_folder(&new)?;
         std::fs::create_dir(&new).with_context(|| format!("{}: cannot create", new.display()))?;
         write_json(&new.join(INPUTS), &begun)?;
-        // Two renames, so that a folder is never there with some of its files gone.
-        let old = old_folder(&self.root, stage);
-        if folder.exists() {
-            files::remove_folder(&old)?;
-            files::rename(&folder, &old)?;
-        }
-        files::rename(&new, &folder)?;
-        files::remove_folder(&old)?;
+        self.put(stage)?;
         tracing::info!("{stage}: starting");
         Ok(begun)
     }

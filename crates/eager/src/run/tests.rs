@@ -154,6 +154,49 @@ fn a_folder_of_someone_else_is_left_alone() {
 }
 
 #[test]
+fn another_runs_stage_is_taken_where_it_is_the_same_and_whole() {
+    let (guard, first) = open();
+    let count = Cell::new(0);
+    let body = |folder: &Path| -> Result<()> {
+        std::fs::create_dir_all(folder.join("checkpoints"))?;
+        std::fs::write(folder.join("checkpoints/last"), "x")?;
+        count.set(count.get() + 1);
+        write_atomic(&folder.join("out.txt"), b"x")
+    };
+    let (record, _) = first.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    let other = |name: &str| {
+        let run = Run::open(&guard.path().join(name)).unwrap();
+        run.with_reuse(Some(first.root()))
+    };
+    let second = other("second");
+    let (taken, skipped) = second.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    assert!(skipped && taken == record && count.get() == 1);
+    let folder = second.folder(Stage::Model);
+    assert_eq!(std::fs::read(folder.join("out.txt")).unwrap(), b"x");
+    assert!(!folder.join("checkpoints").exists());
+    // It is its own from now on.
+    let (_, skipped) = second.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    assert!(skipped && count.get() == 1);
+    let (_, skipped) = second.stage(Stage::Model, &2, 1, &[], &[], body).unwrap();
+    assert!(!skipped && count.get() == 2, "other settings");
+
+    std::fs::write(first.folder(Stage::Model).join("out.txt"), "y").unwrap();
+    let (_, skipped) = other("third")
+        .stage(Stage::Model, &1, 1, &[], &[], body)
+        .unwrap();
+    assert!(!skipped && count.get() == 3, "its files were changed");
+    std::fs::write(first.folder(Stage::Model).join("out.txt"), "x").unwrap();
+    let fourth = other("fourth");
+    std::fs::create_dir(fourth.folder(Stage::Model)).unwrap();
+    std::fs::write(fourth.folder(Stage::Model).join("thesis.tex"), "years").unwrap();
+    let error = fourth
+        .stage(Stage::Model, &1, 1, &[], &[], body)
+        .unwrap_err();
+    assert!(error.to_string().contains("was not made by a stage"));
+    assert!(fourth.folder(Stage::Model).join("thesis.tex").exists());
+}
+
+#[test]
 fn one_process_a_run() {
     let (_guard, run) = open();
     let error = Run::open(run.root()).unwrap_err().to_string();

@@ -1,0 +1,201 @@
+//! `cargo xtask tables`: many runs into the tables that researchers read. A table is a TOML file ([`Plan`]): rows are runs
+//! (the command and what it changes), each on some datasets with some seeds. What is missing is run, by the very command
+//! that stands under the table; what a run leaves for tables is kept beside them ([`Record`]), so that a table can be made
+//! again, and compared user by user, where the run's folder is long gone.
+
+mod plan;
+mod record;
+mod render;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use eager_data::Manifest;
+
+use crate::run::{write_atomic, write_json};
+
+pub use plan::{List, Plan, Row};
+pub use record::Record;
+pub use render::{Cell, Table};
+
+/// Which table, on what, from where.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Tables {
+    /// main, ablation, metrics, codes, layers, protocol, or a TOML file of the same form (see tables/)
+    pub table: String,
+
+    /// These datasets instead of the table's
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub datasets: Vec<String>,
+
+    /// These runs of the table alone; the other rows are filled from what is there
+    #[arg(long, value_name = "RUN,…", value_delimiter = ',')]
+    pub runs: Vec<String>,
+
+    /// Seeds 1 to N instead of the table's number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: Option<u64>,
+
+    /// Run nothing: the table of what is there
+    #[arg(long)]
+    pub collect: bool,
+
+    /// Folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+
+    /// Folder of the tables and of what they are made from
+    #[arg(long, value_name = "DIR", default_value = "docs/results")]
+    pub results: PathBuf,
+
+    /// Folder with a folder a dataset, as for `pipeline`
+    #[arg(long, value_name = "DIR", env = "EAGER_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// What makes the semantic vectors, as for `pipeline`
+    #[arg(long, value_name = "NAME|DIR")]
+    pub text_encoder: Option<String>,
+
+    /// Where tensors live, as for `pipeline`
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: crate::cli::DeviceKind,
+}
+
+const EXAMPLES: &str = "\
+Made in docs/results/:
+  main.md, main.json          the table: mean ± standard deviation over seeds, paired differences, commands, digests
+  runs/DATASET/RUN-SEED.json  what a run left: figures, digests, versions, time
+  runs/DATASET/RUN-SEED.ranks.csv.gz   the rank of every user's target in every list
+
+Examples:
+  cargo xtask tables main --datasets amazon-beauty --seeds 3
+  cargo xtask tables ablation --data-dir ~/datasets --text-encoder ~/models/sentence-t5-base
+  cargo xtask tables main --collect                 # no run: the table of what is there
+
+Interrupted? Give the same command again: runs that are done are not done again, one that was begun goes on.";
+
+/// Runs what is missing, writes the table, and prints where it is.
+///
+/// # Errors
+/// When the table's file is none, a run fails, or a file cannot be written.
+pub fn run(args: &Tables) -> Result<()> {
+    let plan = Plan::find(&args.table)?;
+    let datasets = if args.datasets.is_empty() {
+        plan.datasets.clone()
+    } else {
+        args.datasets.clone()
+    };
+    let seeds = args.seeds.unwrap_or(plan.seeds);
+    for wanted in &args.runs {
+        ensure!(
+            plan.rows.iter().any(|row| &row.run == wanted),
+            "--runs {wanted}: the table {} has no such run; it has {}",
+            args.table,
+            plan.runs().join(", ")
+        );
+    }
+    let mut sections = Vec::new();
+    for name in &datasets {
+        let manifest = Manifest::find(name)?;
+        if !args.collect {
+            for seed in 1..=seeds {
+                for row in plan.distinct_runs() {
+                    if args.runs.is_empty() || args.runs.contains(&row.run) {
+                        obtain(args, &plan, row, &manifest.name, name, seed)?;
+                    }
+                }
+            }
+        }
+        let cells = plan.rows.iter().map(|row| {
+            let records: Vec<Record> = (1..=seeds)
+                .filter_map(|seed| {
+                    Record::find(&args.results, &manifest.name, &row.run, seed).transpose()
+                })
+                .collect::<Result<_>>()?;
+            let same = |record: &Record| record.command == row.command_line(name, record.seed);
+            if let Some(other) = records.iter().find(|record| !same(record)) {
+                bail!(
+                    "{}: was made by `{}`, the table asks for `{}`; delete it to run that, or rename the table's run",
+                    Record::path(&args.results, &manifest.name, &row.run, other.seed).display(),
+                    other.command,
+                    row.command_line(name, other.seed)
+                );
+            }
+            Ok(records)
+        });
+        let cells: Vec<Vec<Record>> = cells.collect::<Result<_>>()?;
+        sections.push(Table::new(&plan, &manifest, cells, &args.results)?);
+    }
+    let stem = Path::new(&args.table).file_stem().unwrap_or_default();
+    let path = args.results.join(stem);
+    std::fs::create_dir_all(&args.results)
+        .with_context(|| format!("{}: cannot make the folder", args.results.display()))?;
+    write_json(&path.with_extension("json"), &sections)?;
+    let text = render::markdown(&plan, &sections, &stem.to_string_lossy());
+    write_atomic(&path.with_extension("md"), text.as_bytes())?;
+    println!("{}", path.with_extension("md").display());
+    Ok(())
+}
+
+/// Has a run's record, by running what is missing of it.
+fn obtain(
+    args: &Tables,
+    plan: &Plan,
+    row: &Row,
+    dataset: &str,
+    named: &str,
+    seed: u64,
+) -> Result<()> {
+    let line = row.command_line(named, seed);
+    if let Some(record) = Record::find(&args.results, dataset, &row.run, seed)?
+        && record.command == line
+    {
+        tracing::info!("{dataset}/{}-{seed}: there", row.run);
+        return Ok(());
+    }
+    let folder = |run: &str| args.out.join(dataset).join(format!("{run}-{seed}"));
+    if let Some(other) = &row.reuse
+        && !folder(other).join("model").join("stage.json").exists()
+    {
+        // The other run's stages are to be taken, so it must be there as a folder, not as a record alone.
+        let other = plan.rows.iter().find(|row| &row.run == other);
+        let other = other.context("a run to be reused that is no row")?;
+        execute(args, other, named, seed, None)?;
+    }
+    let reuse = row.reuse.as_deref().map(folder);
+    execute(args, row, named, seed, reuse.as_deref())?;
+    let record = Record::of_run(&folder(&row.run), &row.run, &line, seed)?;
+    record.save(&args.results, &folder(&row.run))
+}
+
+/// This program again, with a run's command.
+fn execute(args: &Tables, row: &Row, dataset: &str, seed: u64, reuse: Option<&Path>) -> Result<()> {
+    let program = std::env::current_exe().context("this program's own path")?;
+    let mut command = Command::new(program);
+    command.args(row.arguments(dataset, seed));
+    command.arg("--out").arg(&args.out).arg("--json");
+    command.args(["--device", args.device.name()]);
+    if let Some(folder) = &args.data_dir {
+        command.arg("--data-dir").arg(folder);
+    }
+    if let Some(encoder) = &args.text_encoder {
+        command.args(["--text-encoder", encoder]);
+    }
+    if let Some(reuse) = reuse {
+        command.arg("--reuse").arg(reuse);
+    }
+    command.stdout(std::process::Stdio::null());
+    let line = row.command_line(dataset, seed);
+    tracing::info!("{line}");
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    ensure!(
+        status.success(),
+        "`{line}` failed ({status}); the runs before it are kept"
+    );
+    Ok(())
+}

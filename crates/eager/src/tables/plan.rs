@@ -1,0 +1,266 @@
+//! What a table is made of: a TOML file.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+/// The presets: name and text.
+const PRESETS: [(&str, &str); 6] = [
+    (
+        "main",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tables/main.toml"
+        )),
+    ),
+    (
+        "ablation",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tables/ablation.toml"
+        )),
+    ),
+    (
+        "metrics",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tables/metrics.toml"
+        )),
+    ),
+    (
+        "codes",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tables/codes.toml"
+        )),
+    ),
+    (
+        "layers",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tables/layers.toml"
+        )),
+    ),
+    (
+        "protocol",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tables/protocol.toml"
+        )),
+    ),
+];
+
+/// A table: its rows on its datasets, with its seeds.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Heading.
+    pub title: String,
+    /// What is compared and how, under the heading.
+    #[serde(default)]
+    pub about: String,
+    /// Presets or manifest files, a section each.
+    pub datasets: Vec<String>,
+    /// The columns, such as `recall@10`.
+    pub metrics: Vec<String>,
+    /// Runs of each row, with seeds 1 to this.
+    pub seeds: u64,
+    /// The rows from top to bottom.
+    pub rows: Vec<Row>,
+}
+
+/// A row: a run, and which of its lists is shown.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// First column.
+    pub title: String,
+    /// The run's name without its seed. Rows of one name are one run, and then say the same but for `title` and `list`.
+    pub run: String,
+    /// Which of the run's lists.
+    #[serde(default)]
+    pub list: List,
+    /// Subcommand that makes it.
+    #[serde(default = "pipeline")]
+    pub command: Vec<String>,
+    /// Settings, as after `--set`.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Name of the config, as after `--config`.
+    #[serde(default)]
+    pub config: Option<String>,
+    /// A run of this table, of the same seed, whose stages are taken where they are the same.
+    #[serde(default)]
+    pub reuse: Option<String>,
+    /// Whether the others are compared with it: with the best of all such rows.
+    #[serde(default)]
+    pub baseline: bool,
+    /// Whether the paper's figures are about this row.
+    #[serde(default)]
+    pub paper: bool,
+}
+
+fn pipeline() -> Vec<String> {
+    vec!["pipeline".to_owned()]
+}
+
+/// A column of `ranks.csv`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum List {
+    /// What the model recommends.
+    #[default]
+    Merged,
+    /// EAGER's behaviour stream alone.
+    Behaviour,
+    /// EAGER's semantic stream alone.
+    Semantic,
+    /// The most popular items.
+    Popularity,
+}
+
+impl List {
+    /// The column's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Merged => "merged",
+            Self::Behaviour => "behaviour",
+            Self::Semantic => "semantic",
+            Self::Popularity => "popularity",
+        }
+    }
+}
+
+impl Plan {
+    /// A preset by its name, or a file.
+    ///
+    /// # Errors
+    /// When there is neither, or it is not a table.
+    pub fn find(name: &str) -> Result<Self> {
+        if let Some((_, text)) = PRESETS.iter().find(|(preset, _)| *preset == name) {
+            return Self::parse(text).with_context(|| format!("table {name}"));
+        }
+        let path = Path::new(name);
+        if !path.is_file() {
+            let presets: Vec<&str> = PRESETS.iter().map(|(preset, _)| *preset).collect();
+            bail!(
+                "{name}: neither a table ({}) nor a file",
+                presets.join(", ")
+            );
+        }
+        let text = std::fs::read_to_string(path).with_context(|| name.to_owned())?;
+        Self::parse(&text).with_context(|| name.to_owned())
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let plan: Self = toml::from_str(text)?;
+        ensure!(!plan.rows.is_empty(), "there are no `[[rows]]`");
+        ensure!(plan.seeds > 0, "`seeds` is 0, expected 1 or more");
+        for row in &plan.rows {
+            let first = plan.rows.iter().find(|other| other.run == row.run);
+            let made = |row: &Row| (row.command.clone(), row.set.clone(), row.config.clone());
+            ensure!(
+                first.is_none_or(|first| made(first) == made(row)),
+                "run {:?} is made in two ways; give one of them another name",
+                row.run
+            );
+            let known = |name: &String| plan.rows.iter().any(|other| &other.run == name);
+            if let Some(other) = row.reuse.as_ref().filter(|name| !known(name)) {
+                bail!("row {:?} reuses run {other:?}, which is no row", row.title);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The first row of every run, those that others reuse first.
+    pub fn distinct_runs(&self) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = Vec::new();
+        for row in &self.rows {
+            if rows.iter().all(|other| other.run != row.run) {
+                rows.push(row);
+            }
+        }
+        rows.sort_by_key(|row| row.reuse.is_some());
+        rows
+    }
+
+    /// Names of the runs.
+    #[must_use]
+    pub fn runs(&self) -> Vec<&str> {
+        let rows = self.distinct_runs();
+        rows.into_iter().map(|row| row.run.as_str()).collect()
+    }
+}
+
+impl Row {
+    /// The command's arguments but for places (`--out`, `--data-dir`, …).
+    #[must_use]
+    pub fn arguments(&self, dataset: &str, seed: u64) -> Vec<String> {
+        let mut arguments = self.command.clone();
+        arguments.push(dataset.to_owned());
+        if let Some(config) = &self.config {
+            arguments.extend(["--config".to_owned(), config.clone()]);
+        }
+        for set in &self.set {
+            arguments.extend(["--set".to_owned(), set.clone()]);
+        }
+        let run = format!("{}-{seed}", self.run);
+        arguments.extend([
+            "--seed".to_owned(),
+            seed.to_string(),
+            "--run".to_owned(),
+            run,
+        ]);
+        arguments
+    }
+
+    /// The command for a reader.
+    #[must_use]
+    pub fn command_line(&self, dataset: &str, seed: u64) -> String {
+        format!("eager {}", self.arguments(dataset, seed).join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::overrides;
+
+    #[test]
+    fn the_presets_are_tables_whose_settings_there_are() {
+        for (name, _) in PRESETS {
+            let plan = Plan::find(name).unwrap();
+            assert!(plan.rows.iter().any(|row| row.baseline), "{name}");
+            for dataset in &plan.datasets {
+                let manifest = eager_data::Manifest::find(dataset).unwrap();
+                for row in plan.rows.iter().filter(|row| row.command == ["pipeline"]) {
+                    let base = Config::paper(&manifest);
+                    let config =
+                        overrides::resolve(&base, &manifest.settings, None, &row.set).unwrap();
+                    config.validate().unwrap();
+                    assert_eq!(config == base, row.set.is_empty(), "{name}: {}", row.title);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_has_one_way_of_being_made() {
+        let text = |second: &str| {
+            format!(
+                "title = 'x'\ndatasets = ['demo']\nmetrics = ['mrr']\nseeds = 1\n\
+                 [[rows]]\ntitle = 'a'\nrun = 'r'\n[[rows]]\ntitle = 'b'\n{second}"
+            )
+        };
+        let plan = Plan::parse(&text("run = 'r'\nlist = 'semantic'")).unwrap();
+        assert_eq!(plan.runs(), ["r"]);
+        let line = plan.rows[1].command_line("demo", 3);
+        assert_eq!(line, "eager pipeline demo --seed 3 --run r-3");
+        let refused = |second: &str| Plan::parse(&text(second)).unwrap_err().to_string();
+        assert!(refused("run = 'r'\nset = ['a=1']").contains("made in two ways"));
+        assert!(refused("run = 's'\nreuse = 't'").contains("which is no row"));
+    }
+}

@@ -1,0 +1,176 @@
+//! What tables need of a run, apart from its folder: `<results>/runs/<dataset>/<run>-<seed>.json`, and every user's ranks in
+//! `….ranks.csv.gz`, in the order of the dataset's users and without their names.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use eager_data::digest::sha256;
+use eager_infer::metrics::{Metrics, Rank};
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+
+use crate::report::Report;
+use crate::run::{Stage, StageRecord, Versions, read_json, write_atomic, write_json};
+
+/// A run as tables know it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Name of the dataset.
+    pub dataset: String,
+    /// Name of the run without its seed.
+    pub run: String,
+    /// Its seed.
+    pub seed: u64,
+    /// The command that makes it, but for places.
+    pub command: String,
+    /// SHA-256 over the digests of all files of the run's stages: a name for exactly these results.
+    pub digest: String,
+    /// Encoder of the semantic vectors.
+    pub text_encoder: String,
+    /// Users evaluated.
+    pub users: usize,
+    /// Figures of each list.
+    pub lists: BTreeMap<String, Metrics>,
+    /// What made it.
+    pub versions: Versions,
+    /// Device it was made on.
+    pub device: String,
+    /// Time of each stage, seconds; of one that was taken from another run the time it took there.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+impl Record {
+    /// Where a record is kept.
+    #[must_use]
+    pub fn path(results: &Path, dataset: &str, run: &str, seed: u64) -> PathBuf {
+        let name = format!("{run}-{seed}.json");
+        results.join("runs").join(dataset).join(name)
+    }
+
+    fn own_path(&self, results: &Path) -> PathBuf {
+        Self::path(results, &self.dataset, &self.run, self.seed)
+    }
+
+    /// A record that is there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn find(results: &Path, dataset: &str, run: &str, seed: u64) -> Result<Option<Self>> {
+        read_json(&Self::path(results, dataset, run, seed))
+    }
+
+    /// The record of a finished run.
+    ///
+    /// # Errors
+    /// When the run is not evaluated, or a file cannot be read.
+    pub fn of_run(folder: &Path, run: &str, command: &str, seed: u64) -> Result<Self> {
+        let eval = folder.join(Stage::Eval.name());
+        let report: Option<Report> = read_json(&eval.join("metrics.json"))?;
+        let report = report.with_context(|| format!("{}: is not evaluated", folder.display()))?;
+        let (mut files, mut seconds, mut last) = (String::new(), BTreeMap::new(), None);
+        for stage in Stage::ALL {
+            let record: Option<StageRecord> =
+                read_json(&folder.join(stage.name()).join("stage.json"))?;
+            let Some(record) = record else { continue };
+            for (file, digest) in &record.outputs {
+                files.push_str(&format!("{stage}/{file} {digest}\n"));
+            }
+            seconds.insert(stage.name().to_owned(), record.wall_seconds);
+            last = Some(record);
+        }
+        let last = last.with_context(|| format!("{}: has no stages", folder.display()))?;
+        let mut lists = report.streams;
+        lists.extend(report.baselines);
+        lists.insert("merged".to_owned(), report.metrics);
+        Ok(Self {
+            dataset: report.dataset,
+            run: run.to_owned(),
+            seed,
+            command: command.to_owned(),
+            digest: sha256(files.as_bytes()),
+            text_encoder: report.text_encoder,
+            users: report.users,
+            lists,
+            versions: last.versions,
+            device: last.device,
+            seconds,
+        })
+    }
+
+    /// Keeps the record, with the ranks of the run's folder.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn save(&self, results: &Path, folder: &Path) -> Result<()> {
+        let source = folder.join(Stage::Eval.name()).join("ranks.csv");
+        let named = || source.display().to_string();
+        let mut reader = csv::Reader::from_path(&source).with_context(named)?;
+        let header = reader.headers().with_context(named)?.clone();
+        // Ids of users and targets are the dataset's; their order is enough here.
+        let kept: Vec<usize> = (0..header.len())
+            .filter(|&column| !["user", "target"].contains(&&header[column]))
+            .collect();
+        let mut writer = csv::Writer::from_writer(vec![]);
+        writer.write_record(kept.iter().map(|&column| &header[column]))?;
+        for line in reader.records() {
+            let line = line.with_context(named)?;
+            writer.write_record(kept.iter().map(|&column| &line[column]))?;
+        }
+        let text = writer.into_inner().with_context(named)?;
+        // No time and no name in the header: the same ranks give the same bytes.
+        let mut gz = GzEncoder::new(vec![], flate2::Compression::best());
+        gz.write_all(&text)
+            .and_then(|()| gz.flush())
+            .with_context(named)?;
+        let path = self.own_path(results);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
+        }
+        write_atomic(&ranks_path(&path), &gz.finish().with_context(named)?)?;
+        write_json(&path, self)
+    }
+
+    /// Every user's rank in one of the lists.
+    ///
+    /// # Errors
+    /// When the file is not there, has no such list, or not as many users as the record says.
+    pub fn ranks(&self, results: &Path, list: &str) -> Result<Vec<Rank>> {
+        let path = ranks_path(&self.own_path(results));
+        let named = || path.display().to_string();
+        let bytes = std::fs::read(&path).with_context(named)?;
+        let mut text = String::new();
+        GzDecoder::new(&*bytes)
+            .read_to_string(&mut text)
+            .with_context(named)?;
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let header = reader.headers().with_context(named)?;
+        let column = header.iter().position(|name| name == list);
+        let column = column.with_context(|| format!("{}: no column {list:?}", named()))?;
+        let rank = |line: Result<csv::StringRecord, csv::Error>| -> Result<Rank> {
+            let line = line?;
+            Ok(match &line[column] {
+                "" => None,
+                rank => Some(rank.parse()?),
+            })
+        };
+        let ranks = reader.records().map(rank).collect::<Result<Vec<Rank>>>();
+        let ranks = ranks.with_context(named)?;
+        ensure!(
+            ranks.len() == self.users,
+            "{}: {} users, the record has {}",
+            named(),
+            ranks.len(),
+            self.users
+        );
+        Ok(ranks)
+    }
+}
+
+fn ranks_path(record: &Path) -> PathBuf {
+    record.with_extension("ranks.csv.gz")
+}
