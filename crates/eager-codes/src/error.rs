@@ -98,6 +98,17 @@ pub enum CodesError {
         /// Items of the largest cluster left.
         largest: usize,
     },
+    /// A new item on a tree without room.
+    #[error(
+        "new item {row}: every node it could be a child of has {branching} children or more; \
+         allow more children a node, or train anew with the items"
+    )]
+    NoRoom {
+        /// Row of the item's vector, counted from 0.
+        row: usize,
+        /// Children a node may have.
+        branching: usize,
+    },
     /// The `kmeans` crate gave up.
     #[error(
         "the `kmeans` crate failed on {items} vectors and {clusters} clusters: {message}; use the `blocked` backend"

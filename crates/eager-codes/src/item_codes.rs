@@ -122,6 +122,11 @@ impl ItemCodes {
             .zip(self.extra_items.iter().copied())
     }
 
+    /// Paths and items of the further leaves, as [`new`](Self::new) takes them.
+    pub(crate) fn extra_parts(&self) -> (Vec<u32>, Vec<u32>) {
+        (self.extra_codes.clone(), self.extra_items.clone())
+    }
+
     /// Path and item of a leaf: first those of the items' own codes, then the further ones.
     pub(crate) fn leaf(&self, leaf: usize) -> (&[u32], u32) {
         match leaf.checked_sub(self.n_items()) {

@@ -4,6 +4,7 @@ mod balanced;
 mod clustering;
 mod config;
 mod error;
+mod grow;
 mod item_codes;
 mod item_vectors;
 #[cfg(any(test, feature = "kmeans"))]
@@ -23,8 +24,10 @@ mod vectors;
 pub use clustering::Clustering;
 pub use config::{Backend, CodesConfig, MAX_BRANCHING, MAX_LEAVES, MAX_LEVELS, Variant};
 pub use error::{CodesError, Result};
+pub use grow::{ChangedCodes, node_means};
 pub use item_codes::ItemCodes;
 pub use item_vectors::ItemVectors;
+pub use neighbours::{Near, nearest_by_cosine};
 pub use overlap::{Overlap, overlap};
 pub use report::{LevelReport, QualityReport, ReportConfig};
 pub use trie::CodeTrie;

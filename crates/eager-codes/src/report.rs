@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::neighbours::nearest_by_cosine;
+use crate::neighbours::nearest_others;
 use crate::{CodeTrie, CodesError, Result, Vectors};
 
 /// What the report looks at.
@@ -112,7 +112,7 @@ impl QualityReport {
             .collect();
         sample.sort_unstable();
         let neighbours = config.neighbours.min(n - 1);
-        let near = nearest_by_cosine(vectors, &sample, neighbours);
+        let near = nearest_others(vectors, &sample, neighbours);
         let shared = shared_prefixes(trie, &sample, &near);
 
         let mut levels = Vec::with_capacity(trie.levels());
