@@ -55,6 +55,32 @@ pub enum BundleError {
         /// The category.
         category: String,
     },
+    /// A line of a file of items or ids that cannot be used.
+    #[error("{}:{line}: {fault}", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it, and what was expected.
+        fault: String,
+    },
+    /// A change of the catalogue that cannot be made.
+    #[error("catalogue: {0}")]
+    Catalogue(String),
+    /// A tree that an item does not fit into.
+    #[error(
+        "item {id:?}: every node of the {stream} tree that could take it has its {branching} children; allow more with \
+         `--branching`, or train anew with the item"
+    )]
+    NoRoom {
+        /// The item.
+        id: String,
+        /// The stream's name.
+        stream: &'static str,
+        /// Children that a node may have.
+        branching: usize,
+    },
     /// A query that cannot be answered.
     #[error("query {query}: {fault}")]
     Query {

@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod bundle;
+mod catalogue;
 mod error;
 mod explain;
 mod manifest;
 mod query;
 mod similar;
+mod start;
 
 pub use bundle::Bundle;
+pub use catalogue::{AddConfig, NewItems};
 pub use error::{BundleError, Result};
 pub use explain::{CodePath, Explanation, Token};
 pub use manifest::{FileDigest, Manifest, TextSource};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use eager_data::TextTemplate;
 use eager_infer::InferConfig;
+use eager_model::PerStream;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -37,6 +38,9 @@ pub struct Manifest {
     pub seed: u64,
     /// Number of items.
     pub items: usize,
+    /// Children that a node of each tree was to have at most; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branching: Option<PerStream<usize>>,
     /// How an item became its semantic vector.
     pub text: TextSource,
     /// How lists are made unless a query says otherwise.

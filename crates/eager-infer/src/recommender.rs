@@ -110,6 +110,12 @@ impl Recommender {
         &self.tries[stream]
     }
 
+    /// A stream's codes.
+    #[must_use]
+    pub fn codes(&self, stream: Stream) -> &ItemCodes {
+        &self.codes[stream]
+    }
+
     /// Number of items.
     #[must_use]
     pub fn n_items(&self) -> usize {

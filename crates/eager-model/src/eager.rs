@@ -146,6 +146,13 @@ impl Eager {
         self.decoders[stream].tokens()
     }
 
+    /// The embeddings of a stream's special tokens, `[specials, d]`.
+    pub(crate) fn special_rows(&self, stream: Stream) -> Result<Tensor> {
+        let decoder = &self.decoders[stream];
+        let rows = decoder.specials();
+        (decoder.tokens().detach()).narrow(0, rows.start as usize, rows.len())
+    }
+
     /// Summaries `[batch, d]` in the space of the stream's item vectors: `[batch, dims[stream]]` (paper §3.3).
     ///
     /// # Errors

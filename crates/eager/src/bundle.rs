@@ -96,6 +96,10 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         version: model.versions.eager.clone(),
         seed: config.seed,
         items: 0,
+        branching: Some(PerStream {
+            behaviour: config.codes.behaviour.branching,
+            semantic: config.codes.semantic.branching,
+        }),
         text: TextSource {
             encoder: settings.encoder,
             sha256: text::origin(&folder(Stage::Text))?.sha256,
