@@ -12,6 +12,7 @@ use candle_core::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bundle::{Export, Inspect};
+use crate::catalogue::Catalog;
 use crate::recommend::{self, Recommend};
 use crate::run::Stage;
 use crate::tables::{self, Tables};
@@ -57,6 +58,9 @@ pub enum Command {
     Inspect(Inspect),
     /// Tables over many runs: what is missing is run, what is there is reused
     Tables(Tables),
+    /// Items added to a bundle or removed, without training
+    #[command(subcommand)]
+    Catalog(Catalog),
 }
 
 /// All stages of a dataset, or the first few.
@@ -205,6 +209,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Export(args) => return args.run(),
         Command::Inspect(args) => return args.run(),
         Command::Tables(args) => return tables::run(args),
+        Command::Catalog(args) => return args.run(),
     };
     pipeline::run(args, until)
 }

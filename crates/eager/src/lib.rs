@@ -1,6 +1,7 @@
 //! EAGER: the two-stream generative recommender. Training loops, pipeline, run folders and the command.
 
 pub mod bundle;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod logs;

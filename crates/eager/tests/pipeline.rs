@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use eager_codes::ItemVectors;
+
 fn eager(out: &Path, extra: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eager"));
     command.args(["pipeline", "demo", "--text-encoder", "lsa", "--out"]);
@@ -193,42 +195,135 @@ fn recommends(run: &Path) {
     );
 }
 
+/// Exit code, standard output and standard error of the command.
+fn said(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eager"));
+    let output = command.args(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
 /// A run's bundle recommends as the run does, says what it is, and is refused when a file of it is altered.
 fn exports(run: &Path) {
-    let eager = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_eager"));
-        let output = command.args(args).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (
-            output.status.code(),
-            text(&output.stdout),
-            text(&output.stderr),
-        )
-    };
     let folder = run.parent().unwrap().join("bundle");
     let (run, bundle) = (run.to_str().unwrap(), folder.to_str().unwrap());
-    assert_eq!(eager(&["export", run, bundle]).0, Some(0));
-    assert_eq!(eager(&["export", run, bundle]).0, Some(1), "it is there");
-    let (code, said, _) = eager(&["inspect", bundle]);
-    assert!(code == Some(0) && said.contains("demo/paper"), "{said}");
-    let (_, json, _) = eager(&["inspect", bundle, "--json"]);
+    assert_eq!(said(&["export", run, bundle]).0, Some(0));
+    assert_eq!(said(&["export", run, bundle]).0, Some(1), "it is there");
+    let (code, text, _) = said(&["inspect", bundle]);
+    assert!(code == Some(0) && text.contains("demo/paper"), "{text}");
+    let (_, json, _) = said(&["inspect", bundle, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(json["metrics"]["recall@10"].is_number() && json["text"]["encoder"] == "lsa");
     let items = std::fs::read_to_string(folder.join("items.jsonl")).unwrap();
     let first: serde_json::Value = serde_json::from_str(items.lines().next().unwrap()).unwrap();
-    let list = |of: &str| eager(&["recommend", of, "--history", first["id"].as_str().unwrap()]).1;
+    let list = |of: &str| said(&["recommend", of, "--history", first["id"].as_str().unwrap()]).1;
     assert_eq!(list(run), list(bundle));
     assert!(list(run).lines().count() > 5);
+
+    changes(Path::new(run), &folder);
 
     let codes = folder.join("semantic.safetensors");
     let mut bytes = std::fs::read(&codes).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&codes, bytes).unwrap();
-    let (code, _, error) = eager(&["recommend", bundle, "--history", "x"]);
+    let (code, _, error) = said(&["recommend", bundle, "--history", "x"]);
     assert!(
         code == Some(1) && error.contains("semantic.safetensors: sha256 is"),
         "{error}"
     );
+}
+
+/// Items come to the bundle and go; what cannot be is said and leaves nothing behind.
+fn changes(run: &Path, bundle: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let bundle = bundle.to_str().unwrap();
+    let (lines, vectors, added, back) = (at("new"), at("vectors"), at("added"), at("back"));
+    let items = "{\"id\": \"x1\", \"title\": \"One\"}\n\n{\"id\": \"x2\"}\n";
+    std::fs::write(&lines, items).unwrap();
+    let add = ["catalog", "add", bundle, &lines, "--out", &added];
+    let (code, _, error) = said(&add);
+    assert!(
+        code == Some(1) && error.contains("--vectors semantic=FILE"),
+        "lsa has no vectors for them: {error}"
+    );
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+
+    let known = ItemVectors::load(&Path::new(bundle).join("semantic-vectors.safetensors")).unwrap();
+    let two = ItemVectors {
+        dim: known.dim,
+        data: known.data[..2 * known.dim].to_vec(),
+    };
+    two.save(vectors.as_ref(), None).unwrap();
+    let semantic = format!("semantic={vectors}");
+    let add = [&add[..], &["--vectors", &semantic]].concat();
+    let (code, out, error) = said(&add);
+    assert_eq!((code, out.trim()), (Some(0), added.as_str()), "{error}");
+    let inspect = |bundle: &str| -> serde_json::Value {
+        serde_json::from_str(&said(&["inspect", bundle, "--json"]).1).unwrap()
+    };
+    let (first, second) = (inspect(bundle), inspect(&added));
+    assert_eq!(
+        second["items"].as_u64(),
+        first["items"].as_u64().map(|n| n + 2)
+    );
+    assert_eq!(
+        (&second["revision"], &second["parent"]),
+        (&2.into(), &first["digest"])
+    );
+    let (code, list, error) = said(&["recommend", &added, "--history", "x1,x2"]);
+    assert!(code == Some(0) && list.lines().count() > 5, "{error}");
+
+    let again = at("again");
+    let again = [
+        "catalog",
+        "add",
+        &added,
+        &lines,
+        "--out",
+        &again,
+        "--vectors",
+        &semantic,
+    ];
+    let (code, _, error) = said(&again);
+    let words = ":1: item \"x1\" is in the catalogue already";
+    assert!(code == Some(1) && error.contains(words), "{error}");
+    let remove = ["catalog", "remove", &added, "--item", "x1", "--out", &back];
+    let (code, _, error) = said(&[&remove[..], &["--item", "x2"]].concat());
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(inspect(&back)["files"], first["files"], "as it was");
+    let (code, _, error) = said(&[
+        "catalog",
+        "remove",
+        &back,
+        "--item",
+        "x1",
+        "--out",
+        &at("no"),
+    ]);
+    assert!(code == Some(1) && error.contains("\"x1\""), "{error}");
+
+    let run = run.to_str().unwrap();
+    let measure = ["catalog", "measure", run, "--hold-out", "0.1", "--json"];
+    let (code, json, error) = said(&measure);
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(json, said(&measure).1, "the same figures again");
+    let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+    // What the tiny model finds is luck; what needs no model is not.
+    let part = &found["target_held_out"];
+    assert!(found["held_out"] == 99 && part["users"].as_u64().unwrap() > 50);
+    let recall = |row: &str, list: &str| part["rows"][row][list]["value"].as_f64().unwrap();
+    assert_eq!(recall("popular", "recall@20"), 0.0);
+    assert!(recall("nearest", "recall@20") > 0.0);
+    for list in ["recall@20", "behaviour recall@10", "semantic recall@20"] {
+        assert!((0.0..=1.0).contains(&recall("added", list)));
+    }
+    let (code, _, error) = said(&["catalog", "measure", run, "--hold-out", "1"]);
+    assert!(code == Some(1) && error.contains("--hold-out 1"), "{error}");
 }
 
 /// Where the default encoder cannot be had, the ways on are named and nothing takes its place.

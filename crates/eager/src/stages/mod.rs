@@ -30,12 +30,12 @@ pub struct Context {
 
 /// A bar for each file that is fetched, one after the other.
 #[derive(Default)]
-struct Downloads {
+pub(crate) struct Downloads {
     current: Option<(String, Progress)>,
 }
 
 impl Downloads {
-    fn show(&mut self, what: &str, done: u64, total: Option<u64>) {
+    pub(crate) fn show(&mut self, what: &str, done: u64, total: Option<u64>) {
         let total = total.unwrap_or(done).max(done);
         let bar = match &mut self.current {
             Some((name, bar)) if name == what => bar,
