@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{InferConfig, InferError, Lists, Rank, Recommender, Result};
 
+/// First items of every list whose log-probabilities an [`Evaluation`] keeps.
+pub const TOP: usize = 10;
+
 /// The rank of every user's target, counted from 1; `None` where it is not in the list. Lists are as long as the search
 /// makes them ([`InferConfig::beams`] in a stream, up to `2 · top_k` merged), so a reciprocal rank counts to their end and a
 /// cut-off should not be above [`InferConfig::top_k`]. With [`InferConfig::mask_history`] a target that is also in the
 /// user's history has no rank: it cannot be hit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
     /// In the merged list.
@@ -21,6 +24,22 @@ pub struct Evaluation {
     pub behaviour: Vec<Rank>,
     /// In the semantic stream's list.
     pub semantic: Vec<Rank>,
+    /// What the first [`TOP`] items of each list are ranked by, to hold against the ranks
+    /// ([`reliability`](crate::metrics::reliability)).
+    pub scores: TopScores,
+}
+
+/// Scores of the first [`TOP`] items of every user's lists, `[users, TOP]` each; −∞ where a list ends before. The streams'
+/// are log-probabilities, the merged list's what [`Ranking`](crate::Ranking) says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopScores {
+    /// Of the merged list.
+    pub merged: Vec<f32>,
+    /// Of the behaviour stream's list.
+    pub behaviour: Vec<f32>,
+    /// Of the semantic stream's list.
+    pub semantic: Vec<f32>,
 }
 
 fn check_targets(histories: usize, targets: &[u32], items: usize) -> Result<()> {
@@ -41,10 +60,25 @@ fn check_targets(histories: usize, targets: &[u32], items: usize) -> Result<()> 
     }
 }
 
-/// Place in a list, counted from 1.
-fn rank_in(mut list: impl Iterator<Item = u32>, target: u32) -> Rank {
-    list.position(|item| item == target)
-        .map(|place| place as u32 + 1)
+/// What an evaluation keeps of one list.
+struct Found {
+    /// Place of the target, counted from 1.
+    rank: Rank,
+    /// Of the first items.
+    scores: [f32; TOP],
+}
+
+/// Of a list of items with their scores, best first.
+fn found(list: impl Iterator<Item = (u32, f32)> + Clone, target: u32) -> Found {
+    let place = list.clone().position(|(item, _)| item == target);
+    let mut scores = [f32::NEG_INFINITY; TOP];
+    for (kept, (_, score)) in scores.iter_mut().zip(list) {
+        *kept = score;
+    }
+    Found {
+        rank: place.map(|place| place as u32 + 1),
+        scores,
+    }
 }
 
 /// Ranks `targets[i]` for the user of `histories[i]`. `progress` hears how many users are done, now and then.
@@ -61,20 +95,26 @@ pub fn evaluate(
     config.validate()?;
     check_targets(histories.len(), targets, recommender.n_items())?;
     let none: Vec<Rank> = vec![None; histories.len()];
+    let unscored = vec![f32::NEG_INFINITY; histories.len() * TOP];
     let mut ranks = Evaluation {
         merged: none.clone(),
         behaviour: none.clone(),
         semantic: none,
+        scores: TopScores {
+            merged: unscored.clone(),
+            behaviour: unscored.clone(),
+            semantic: unscored,
+        },
     };
-    let rank = |users: Range<usize>, lists: Vec<Lists>| -> Vec<(Rank, PerStream<Rank>)> {
+    let rank = |users: Range<usize>, lists: Vec<Lists>| -> Vec<(Found, PerStream<Found>)> {
         let targets = targets[users].iter();
         let rank = |(&target, lists): (&u32, Lists)| {
             let single = |stream: Stream| {
                 let list = lists.streams[stream].iter();
-                rank_in(list.map(|score| score.item), target)
+                found(list.map(|of| (of.item, of.log_prob)), target)
             };
-            let merged = lists.merged.iter().map(|ranked| ranked.item);
-            (rank_in(merged, target), PerStream::from_fn(single))
+            let merged = lists.merged.iter().map(|of| (of.item, of.score));
+            (found(merged, target), PerStream::from_fn(single))
         };
         targets.zip(lists).map(rank).collect()
     };
@@ -87,10 +127,17 @@ pub fn evaluate(
         rank,
         |users, found| {
             finished += users.len();
+            let scores = &mut ranks.scores;
             for (user, (merged, streams)) in users.zip(found) {
-                ranks.merged[user] = merged;
-                ranks.behaviour[user] = streams.behaviour;
-                ranks.semantic[user] = streams.semantic;
+                let (behaviour, semantic) = (streams.behaviour, streams.semantic);
+                for (of, ranks, scores) in [
+                    (merged, &mut ranks.merged, &mut scores.merged),
+                    (behaviour, &mut ranks.behaviour, &mut scores.behaviour),
+                    (semantic, &mut ranks.semantic, &mut scores.semantic),
+                ] {
+                    ranks[user] = of.rank;
+                    scores[user * TOP..][..TOP].copy_from_slice(&of.scores);
+                }
             }
             progress(finished);
         },

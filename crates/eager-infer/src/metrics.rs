@@ -14,8 +14,10 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod bootstrap;
+mod reliability;
 
 pub use bootstrap::{BootstrapConfig, Difference, Interval};
+pub use reliability::{ReliabilityBin, reliability, wilson};
 
 use bootstrap::Users;
 
