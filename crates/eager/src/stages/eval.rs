@@ -6,12 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use eager_data::{Dataset, ItemId, Split};
-use eager_infer::metrics::{CUTOFFS, Metrics, Rank};
-use eager_infer::{Evaluation, InferConfig, Recommender, evaluate, popularity_ranks};
+use eager_infer::metrics::{CUTOFFS, Metrics, Rank, ReliabilityBin, reliability};
+use eager_infer::{Evaluation, InferConfig, Ranking, Recommender, evaluate, popularity_ranks};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use super::Context;
@@ -39,7 +39,16 @@ struct Beams {
     common_top_10: f64,
 }
 
-/// Writes `metrics.json`, `ranks.csv` (a line a user) and `beams.json`, unless that is done.
+/// `calibration.json`: how often the first items of the lists were the target, by the probability predicted for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// First items of every list that were looked at.
+    pub top: usize,
+    /// By list: `behaviour`, `semantic`, and `merged` where that is ranked by a probability (by confidence, not by sum).
+    pub lists: BTreeMap<String, Vec<ReliabilityBin>>,
+}
+
+/// Writes `metrics.json`, `ranks.csv` (a line a user), `calibration.json` and `beams.json`, unless that is done.
 ///
 /// # Errors
 /// When the model cannot be loaded, or a file cannot be written.
@@ -94,6 +103,10 @@ pub fn run(
                 &users,
                 &ranks,
                 &popularity,
+            )?;
+            write_json(
+                &folder.join("calibration.json"),
+                &calibration(&ranks, eval.infer.ranking),
             )?;
             if eval.exact_users > 0 {
                 let beams = compare(&recommender, &histories, eval, seed)?;
@@ -206,6 +219,28 @@ fn write_ranks(
     }
     let bytes = csv.into_inner().context("ranks.csv")?;
     write_atomic(path, &bytes)
+}
+
+fn calibration(found: &Evaluation, ranking: Ranking) -> Calibration {
+    let scores = &found.scores;
+    let mut lists = BTreeMap::from([
+        (
+            "behaviour".to_owned(),
+            reliability(&scores.behaviour, &found.behaviour),
+        ),
+        (
+            "semantic".to_owned(),
+            reliability(&scores.semantic, &found.semantic),
+        ),
+    ]);
+    if ranking == Ranking::Confidence {
+        let merged = reliability(&scores.merged, &found.merged);
+        lists.insert("merged".to_owned(), merged);
+    }
+    Calibration {
+        top: eager_infer::TOP,
+        lists,
+    }
 }
 
 /// Both ways of making the merged list, on a sample of users.
