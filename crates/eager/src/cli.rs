@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bundle::{Export, Inspect};
 use crate::catalogue::Catalog;
+use crate::page::{self, ReportArgs};
 use crate::recommend::{self, Recommend};
 use crate::run::Stage;
 use crate::tables::{self, Tables};
@@ -61,6 +62,8 @@ pub enum Command {
     /// Items added to a bundle or removed, without training
     #[command(subcommand)]
     Catalog(Catalog),
+    /// A run as a page to look at: figures, curves, streams, calibration, codes, users
+    Report(ReportArgs),
 }
 
 /// All stages of a dataset, or the first few.
@@ -210,6 +213,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Inspect(args) => return args.run(),
         Command::Tables(args) => return tables::run(args),
         Command::Catalog(args) => return args.run(),
+        Command::Report(args) => return page::run(args),
     };
     pipeline::run(args, until)
 }
@@ -268,6 +272,7 @@ Made in <out>/<dataset>/<run>/:
   codes/        behaviour.safetensors, semantic.safetensors, report.json, report.txt
   model/        the trained model, its checkpoints, metrics.jsonl, tensorboard/
   eval/         metrics.json: figures, intervals, streams, baselines, the paper's
+  report.html   all of it to look at, in one file
 and in each stage's folder stage.json: digest of the inputs, settings, seed, versions, time, memory.
 
 Examples:

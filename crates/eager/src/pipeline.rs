@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::report::Report;
 use crate::run::{Run, Stage, read_json, write_atomic};
 use crate::stages::{self, Context};
-use crate::{overrides, table};
+use crate::{overrides, page, table};
 
 /// Does the stages up to `until`, and prints the table, or the folder of a stage before `eval`.
 ///
@@ -26,6 +26,9 @@ pub fn run(args: &RunArgs, until: Stage) -> Result<()> {
     write_atomic(&root.join("config.toml"), config.as_bytes())?;
     tracing::info!("run {}", root.display());
     stages(&run, &ctx, until)?;
+    if until == Stage::Eval {
+        page::write(run.root());
+    }
     print(&run, until, args.json)
 }
 

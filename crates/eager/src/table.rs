@@ -13,36 +13,7 @@ use crate::report::Report;
 /// paper's, and in percent of the paper's.
 #[must_use]
 pub fn render(report: &Report) -> String {
-    let mut columns = vec![column("ours", &report.metrics)];
-    if let Some(intervals) = &report.intervals {
-        let cells = intervals.named().map(|(name, interval)| {
-            let text = format!("{:.4} – {:.4}", interval.low, interval.high);
-            (name, text)
-        });
-        let level = format!("{} % interval", round(100.0 * report.interval_level));
-        columns.push((level, cells.collect()));
-    }
-    let others = report.streams.iter().chain(&report.baselines);
-    columns.extend(
-        others
-            .filter(|(_, figures)| **figures != report.metrics)
-            .map(|(name, figures)| column(name, figures)),
-    );
-    if let Some(paper) = &report.paper {
-        let figure = |name: &str| paper.figures.get(name).copied();
-        let named = || report.metrics.named();
-        let theirs = named().filter_map(|(name, _)| {
-            let text = format!("{:.4}", figure(&name)?);
-            Some((name, text))
-        });
-        let difference = named().filter_map(|(name, ours)| {
-            let text = difference(*ours, figure(&name)?);
-            Some((name, text))
-        });
-        columns.push(("paper".to_owned(), theirs.collect()));
-        columns.push(("difference".to_owned(), difference.collect()));
-    }
-
+    let columns = columns(report);
     let names: Vec<String> = report.metrics.named().map(|(name, _)| name).collect();
     let mut out = format!(
         "{}: {} users, text encoder {}\nprotocol: {}\n\n",
@@ -84,7 +55,42 @@ pub fn render(report: &Report) -> String {
 }
 
 /// A title, and a cell for each metric by its name.
-type Column = (String, Vec<(String, String)>);
+pub(crate) type Column = (String, Vec<(String, String)>);
+
+/// What stands beside the names of the metrics: ours, its interval, streams and baselines that differ from it, the paper's,
+/// the difference.
+pub(crate) fn columns(report: &Report) -> Vec<Column> {
+    let mut columns = vec![column("ours", &report.metrics)];
+    if let Some(intervals) = &report.intervals {
+        let cells = intervals.named().map(|(name, interval)| {
+            let text = format!("{:.4} – {:.4}", interval.low, interval.high);
+            (name, text)
+        });
+        let level = format!("{} % interval", round(100.0 * report.interval_level));
+        columns.push((level, cells.collect()));
+    }
+    let others = report.streams.iter().chain(&report.baselines);
+    columns.extend(
+        others
+            .filter(|(_, figures)| **figures != report.metrics)
+            .map(|(name, figures)| column(name, figures)),
+    );
+    if let Some(paper) = &report.paper {
+        let figure = |name: &str| paper.figures.get(name).copied();
+        let named = || report.metrics.named();
+        let theirs = named().filter_map(|(name, _)| {
+            let text = format!("{:.4}", figure(&name)?);
+            Some((name, text))
+        });
+        let difference = named().filter_map(|(name, ours)| {
+            let text = difference(*ours, figure(&name)?);
+            Some((name, text))
+        });
+        columns.push(("paper".to_owned(), theirs.collect()));
+        columns.push(("difference".to_owned(), difference.collect()));
+    }
+    columns
+}
 
 fn column(title: &str, figures: &Metrics) -> Column {
     let cells = figures
@@ -102,7 +108,8 @@ fn difference(ours: f64, theirs: f64) -> String {
     format!("{difference:+.4} ({percent:+.1} %)")
 }
 
-fn protocol(report: &Report) -> String {
+/// What decides the figures, in one line.
+pub(crate) fn protocol(report: &Report) -> String {
     let part = |(name, value): (&String, &Value)| match value {
         Value::String(text) => format!("{name} {text}"),
         value => format!("{name} {value}"),

@@ -1,0 +1,214 @@
+//! Training over updates: losses, validation, learning rate, of the generator and of DIN.
+
+use anyhow::Result;
+use maud::{Markup, html};
+
+use super::Part;
+use super::files::{LogLine, RunFiles};
+use crate::html::figure;
+use crate::html::plot::{self, Axis, Colour, Line};
+
+pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
+    let mut parts = vec![];
+    if !files.model_log.is_empty() || files.outcome.is_some() {
+        parts.push(model(files)?);
+    }
+    if !files.behaviour_log.is_empty() || files.behaviour_report.is_some() {
+        parts.push(behaviour(files)?);
+    }
+    Ok(parts)
+}
+
+fn model(files: &RunFiles) -> Result<Part> {
+    let log = &files.model_log;
+    let outcome = files.outcome.as_ref();
+    let best = outcome.and_then(|outcome| {
+        let found = [
+            ("valid/recall@10", outcome.best.recall_10),
+            ("valid/ndcg@10", outcome.best.ndcg_10),
+        ];
+        step_of(log, found)
+    });
+    let caption = match outcome {
+        Some(outcome) => format!(
+            "{} updates in {} epochs; the weights of epoch {} were kept, the best of the validation (marked). {}",
+            crate::html::count(outcome.updates),
+            outcome.epochs,
+            outcome.best_epoch,
+            ended(outcome.stopped_early, log)
+        ),
+        None => "Training has not ended.".to_owned(),
+    };
+    let both = |kind: &str| {
+        [
+            (
+                format!("{kind}/behaviour"),
+                format!("{kind}, behaviour"),
+                Colour::Behaviour,
+            ),
+            (
+                format!("{kind}/semantic"),
+                format!("{kind}, semantic"),
+                Colour::Semantic,
+            ),
+        ]
+    };
+    let one = |name: &str, colour| (name.to_owned(), name.to_owned(), colour);
+    let mut losses = vec![("loss".to_owned(), "sum of all".to_owned(), Colour::Merged)];
+    losses.extend(both("generation"));
+    let mut tasks = both("contrastive").to_vec();
+    tasks.push(one("reconstruction", Colour::Other(0)));
+    tasks.push(one("recognition", Colour::Other(1)));
+    let valid = [
+        (
+            "valid/recall@10".to_owned(),
+            "recall@10".to_owned(),
+            Colour::Merged,
+        ),
+        (
+            "valid/ndcg@10".to_owned(),
+            "NDCG@10".to_owned(),
+            Colour::Other(0),
+        ),
+    ];
+    let body = html! {
+        div.plots {
+            (curve(log, "Validation", &valid, Y::Dots, best,
+                "On validation users, with fewer beams than the test. Training ends when it no longer rises.")?)
+            (curve(log, "Training loss", &losses, Y::Plain, best,
+                "Generation is the cross-entropy of the next item’s code, summed over its levels.")?)
+            (curve(log, "Losses of the other tasks", &tasks, Y::Log, best,
+                "Logarithmic. One that is flat from the start has taught the model nothing.")?)
+            (curve(log, "Learning rate", &[one("learning_rate", Colour::Merged)], Y::Plain, best, "")?)
+        }
+    };
+    Ok(Part {
+        id: "training",
+        title: "Training",
+        caption,
+        body,
+    })
+}
+
+fn behaviour(files: &RunFiles) -> Result<Part> {
+    let log = &files.behaviour_log;
+    let report = files.behaviour_report.as_ref();
+    let best = report.and_then(|report| {
+        let found = [
+            ("valid_recall@20", report.best.recall_20),
+            ("valid_ndcg@20", report.best.ndcg_20),
+        ];
+        step_of(log, found)
+    });
+    let caption = match report {
+        Some(report) => format!(
+            "The DIN whose item vectors become the behaviour codes: {} updates in {} epochs, epoch {} kept. {}",
+            crate::html::count(report.updates),
+            report.epochs,
+            report.best_epoch,
+            ended(report.stopped_early, log)
+        ),
+        None => "The DIN whose item vectors become the behaviour codes. Training has not ended."
+            .to_owned(),
+    };
+    let one = |name: &str, shown: &str, colour| (name.to_owned(), shown.to_owned(), colour);
+    let valid = [
+        one("valid_recall@20", "recall@20", Colour::Behaviour),
+        one("valid_ndcg@20", "NDCG@20", Colour::Other(0)),
+    ];
+    let body = html! {
+        div.plots {
+            (curve(log, "Validation", &valid, Y::Dots, best, "Of DIN as a recommender, on a sample of users.")?)
+            (curve(log, "Training loss", &[one("loss", "loss", Colour::Behaviour)], Y::Plain, best, "")?)
+            (curve(log, "Learning rate", &[one("learning_rate", "rate", Colour::Behaviour)], Y::Plain, best, "")?)
+        }
+    };
+    Ok(Part {
+        id: "behaviour-training",
+        title: "Behaviour vectors",
+        caption,
+        body,
+    })
+}
+
+/// How training ended, and where its curves are if not here.
+fn ended(early: bool, log: &[LogLine]) -> String {
+    let how = if early {
+        "It ended when validation had not risen for as many epochs as the patience."
+    } else {
+        "It ended at its limit."
+    };
+    // A stage taken from another run (`--reuse`) comes without its log.
+    match log {
+        [] => format!("{how} Its curves are with the run that it was taken from."),
+        _ => how.to_owned(),
+    }
+}
+
+/// Updates made when these values were found; they are the log's own, so they are equal to the last bit.
+fn step_of(log: &[LogLine], found: [(&str, f64); 2]) -> Option<u64> {
+    let is = |line: &&LogLine| {
+        let of = |(name, value): (&str, f64)| line.values.get(name) == Some(&Some(value));
+        found.into_iter().all(of)
+    };
+    log.iter().find(is).map(|line| line.step)
+}
+
+/// How a curve's upright axis is.
+#[derive(Clone, Copy, PartialEq)]
+enum Y {
+    Plain,
+    /// Plain, from 0, with points where something was measured.
+    Dots,
+    Log,
+}
+
+/// Values of the log by their name there, with the name shown; nothing where the log has none of them.
+fn curve(
+    log: &[LogLine],
+    title: &str,
+    of: &[(String, String, Colour)],
+    y: Y,
+    best: Option<u64>,
+    caption: &str,
+) -> Result<Markup> {
+    let lines: Vec<Line> = of
+        .iter()
+        .map(|(name, shown, colour)| {
+            let values = log.iter().filter_map(|line| {
+                let value = (*line.values.get(name)?)?;
+                Some((line.step as f64, value))
+            });
+            Line {
+                name: shown.clone(),
+                colour: *colour,
+                points: values.collect(),
+                intervals: vec![],
+                dots: y == Y::Dots,
+            }
+        })
+        .filter(|line| !line.points.is_empty())
+        .collect();
+    if lines.is_empty() {
+        return Ok(html! {});
+    }
+    let x_axis = Axis {
+        label: "updates",
+        log: false,
+        zero: true,
+    };
+    let y_axis = Axis {
+        label: "",
+        log: y == Y::Log,
+        zero: y != Y::Log,
+    };
+    let ends = lines.iter().map(|line| {
+        let (first, last) = (line.points[0].1, line.points[line.points.len() - 1].1);
+        format!("{} from {first:.3} to {last:.3}", line.name)
+    });
+    let ends: Vec<String> = ends.collect();
+    let alt = format!("{title} over updates: {}", ends.join(", "));
+    let best = best.map(|step| (step as f64, "kept"));
+    let plot = plot::lines(&alt, &x_axis, &y_axis, &lines, best)?;
+    Ok(figure(title, &plot, caption))
+}

@@ -1,0 +1,226 @@
+//! What a run's folder holds, read for the page; `None` for what is not there yet.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use eager_codes::ItemCodes;
+use eager_data::digest::sha256;
+use eager_data::{Dataset, Split};
+use eager_infer::metrics::Rank;
+use eager_model::PerStream;
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::report::Report;
+use crate::run::{Stage, StageRecord, read_json};
+use crate::stages::eval::Calibration;
+use crate::train::din::DinReport;
+use crate::train::generator::Outcome;
+
+/// The run.
+pub(super) struct RunFiles {
+    pub root: PathBuf,
+    /// The folder's name.
+    pub name: String,
+    pub config: Config,
+    /// `config.toml` as it is, and its SHA-256.
+    pub config_text: String,
+    pub config_digest: String,
+    /// Of the stages that are done, in their order.
+    pub records: Vec<StageRecord>,
+    pub data: Option<Data>,
+    pub codes: Option<PerStream<ItemCodes>>,
+    pub behaviour_log: Vec<LogLine>,
+    pub behaviour_report: Option<DinReport>,
+    pub model_log: Vec<LogLine>,
+    pub outcome: Option<Outcome>,
+    pub report: Option<Report>,
+    pub calibration: Option<Calibration>,
+    pub ranks: Option<Vec<RankLine>>,
+}
+
+/// The dataset and how it is cut.
+pub(super) struct Data {
+    pub dataset: Dataset,
+    pub split: Split,
+    /// Interactions in training, by item.
+    pub counts: Vec<u32>,
+}
+
+/// A line of a `metrics.jsonl`.
+#[derive(Deserialize)]
+pub(super) struct LogLine {
+    /// Updates made.
+    pub step: u64,
+    /// By name; `None` where it was no number.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Option<f64>>,
+}
+
+/// A line of `ranks.csv`.
+#[derive(Deserialize)]
+pub(super) struct RankLine {
+    pub user: String,
+    pub merged: Rank,
+    pub behaviour: Rank,
+    pub semantic: Rank,
+}
+
+impl RunFiles {
+    pub fn read(root: &Path) -> Result<Self> {
+        let config_path = root.join("config.toml");
+        let config_text = std::fs::read_to_string(&config_path).with_context(|| {
+            let root = root.display();
+            format!("{root} is no folder of a run: it has no config.toml that can be read; make one with `eager pipeline`")
+        })?;
+        let config =
+            toml::from_str(&config_text).with_context(|| config_path.display().to_string())?;
+        let file = |stage: Stage, name: &str| root.join(stage.name()).join(name);
+        let mut records = vec![];
+        for stage in Stage::ALL {
+            records.extend(read_json::<StageRecord>(&file(stage, "stage.json"))?);
+        }
+        let done = |stage| {
+            records
+                .iter()
+                .any(|record: &StageRecord| record.stage == stage)
+        };
+        let data = done(Stage::Data)
+            .then(|| Data::read(&root.join(Stage::Data.name())))
+            .transpose()?;
+        let codes = done(Stage::Codes).then(|| {
+            PerStream::try_from_fn(|stream| {
+                ItemCodes::load(&file(
+                    Stage::Codes,
+                    &format!("{}.safetensors", stream.name()),
+                ))
+            })
+        });
+        let codes = codes.transpose()?;
+        // A stage that was begun anew has none of these until it is done.
+        let (report, calibration, ranks) = if done(Stage::Eval) {
+            (
+                read_json(&file(Stage::Eval, "metrics.json"))?,
+                read_json(&file(Stage::Eval, "calibration.json"))?,
+                Some(read_ranks(&file(Stage::Eval, "ranks.csv"))?),
+            )
+        } else {
+            (None, None, None)
+        };
+        let files = Self {
+            name: name(root)?,
+            config_digest: sha256(config_text.as_bytes()),
+            config,
+            config_text,
+            behaviour_log: read_log(&file(Stage::Behaviour, "metrics.jsonl"))?,
+            behaviour_report: read_json(&file(Stage::Behaviour, "report.json"))?,
+            model_log: read_log(&file(Stage::Model, "metrics.jsonl"))?,
+            outcome: read_json(&file(Stage::Model, "outcome.json"))?,
+            root: root.to_owned(),
+            records,
+            data,
+            codes,
+            report,
+            calibration,
+            ranks,
+        };
+        files.check()?;
+        Ok(files)
+    }
+
+    /// Whether files of different stages are of the same data.
+    fn check(&self) -> Result<()> {
+        let Some(data) = &self.data else {
+            return Ok(());
+        };
+        let again = "the stages are of different data; run the pipeline again";
+        let (users, items) = (&data.dataset.users, data.dataset.items.len());
+        if let Some(ranks) = &self.ranks
+            && !users.iter().eq(ranks.iter().map(|line| &line.user))
+        {
+            bail!(
+                "{}: eval/ranks.csv has other users than data/: {again}",
+                self.root.display()
+            );
+        }
+        if let Some(codes) = &self.codes
+            && codes.behaviour.n_items().max(codes.semantic.n_items()) != items
+        {
+            bail!(
+                "{}: codes/ has other items than data/: {again}",
+                self.root.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Users' ranks with the data that they are of.
+    pub fn evaluated(&self) -> Option<(&Data, &[RankLine])> {
+        Some((self.data.as_ref()?, self.ranks.as_deref()?))
+    }
+
+    pub fn dataset_name(&self) -> &str {
+        let data = self.data.as_ref().map(|data| data.dataset.name.as_str());
+        data.or(self.report.as_ref().map(|report| report.dataset.as_str()))
+            .unwrap_or("a dataset not yet prepared")
+    }
+}
+
+impl Data {
+    fn read(folder: &Path) -> Result<Self> {
+        let dataset = Dataset::load(folder)?;
+        let split = Split::new(&dataset)?;
+        Ok(Self {
+            counts: split.train_counts(),
+            dataset,
+            split,
+        })
+    }
+
+    /// What an item is called: its title, else its id; cut where it is very long.
+    pub fn title(&self, item: u32) -> String {
+        const MOST: usize = 100;
+        let item = &self.dataset.items[item as usize];
+        let title = item.title.as_deref().unwrap_or(&item.id).trim();
+        match title.char_indices().nth(MOST) {
+            Some((end, _)) => format!("{}…", title[..end].trim_end()),
+            None => title.to_owned(),
+        }
+    }
+}
+
+/// The last part of the path, even of `.`.
+fn name(root: &Path) -> Result<String> {
+    let whole = root
+        .canonicalize()
+        .with_context(|| format!("{}: cannot be found", root.display()))?;
+    let name = whole.file_name().unwrap_or(whole.as_os_str());
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// A log's lines; none where there is no log. The last line of a run that is training may be half-written.
+fn read_log(path: &Path) -> Result<Vec<LogLine>> {
+    if !path.exists() {
+        return Ok(vec![]);
+    }
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{}: cannot read", path.display()))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    (1..)
+        .zip(whole.lines())
+        .map(|(number, line)| {
+            serde_json::from_str(line).with_context(|| {
+                let path = path.display();
+                format!("{path}:{number}: expected {{\"step\": …, \"name\": number, …}}")
+            })
+        })
+        .collect()
+}
+
+fn read_ranks(path: &Path) -> Result<Vec<RankLine>> {
+    let place = || path.display().to_string();
+    let mut reader = csv::Reader::from_path(path).with_context(place)?;
+    let lines: std::result::Result<Vec<RankLine>, csv::Error> = reader.deserialize().collect();
+    lines.with_context(place)
+}
