@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(page.matches("<script").count(), 1);
         assert_eq!(page.matches("</script").count(), 1);
         assert!(page.contains("\\u003c/script>"));
-        assert_eq!(page.matches("&lt;script&gt;alert").count(), 7);
+        assert_eq!(page.matches("&lt;script&gt;alert").count(), 8);
     }
 
     #[test]
