@@ -18,8 +18,12 @@ use serde::de::DeserializeOwned;
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = || format!("{}: cannot write", path.display());
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let mut file =
-        tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).with_context(failed)?;
+    let mut builder = tempfile::Builder::new();
+    // As any new file: what the umask leaves, not this user's alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
+    let mut file = file.with_context(failed)?;
     file.write_all(bytes).with_context(failed)?;
     file.as_file().sync_all().with_context(failed)?;
     file.persist(path).with_context(failed)?;

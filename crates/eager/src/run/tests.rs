@@ -197,6 +197,20 @@ fn another_runs_stage_is_taken_where_it_is_the_same_and_whole() {
 }
 
 #[test]
+#[cfg(unix)]
+fn files_can_be_read_by_whom_the_umask_lets() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |name: &str| {
+        let found = std::fs::metadata(folder.path().join(name)).unwrap();
+        found.permissions().mode() & 0o777
+    };
+    write_atomic(&folder.path().join("ours"), b"x").unwrap();
+    std::fs::write(folder.path().join("plain"), b"x").unwrap();
+    assert_eq!(mode("ours"), mode("plain"));
+}
+
+#[test]
 fn one_process_a_run() {
     let (_guard, run) = open();
     let error = Run::open(run.root()).unwrap_err().to_string();
