@@ -47,29 +47,58 @@ impl Bundle {
     /// # Errors
     /// When the history is empty, or an item does not exist.
     pub fn explain(&self, history: &[u32], item: u32, samples: usize) -> Result<Explanation> {
+        Ok(self.explain_each(history, &[item], samples)?.swap_remove(0))
+    }
+
+    /// As [`explain`](Self::explain) for each of `items`, a list, in one pass.
+    ///
+    /// # Errors
+    /// As [`explain`](Self::explain).
+    pub fn explain_each(
+        &self,
+        history: &[u32],
+        items: &[u32],
+        samples: usize,
+    ) -> Result<Vec<Explanation>> {
         let n = self.items().len();
-        if item as usize >= n {
+        if let Some(item) = items.iter().find(|&&item| item as usize >= n) {
             return Err(BundleError::Query {
                 query: 0,
                 fault: format!("there is no item {item}, only 0 to {}", n - 1),
             });
         }
-        let memory = self.recommender().encode(&[history])?;
-        let streams = PerStream::try_from_fn(|stream| {
+        let mut streams = PerStream::try_from_fn(|stream| {
             let search = self.recommender().search(stream);
-            // An item of several leaves is explained by the most probable one; of equal ones by the first.
-            let mut best: Option<(u32, Vec<f32>)> = None;
-            for &leaf in search.trie.leaves(item) {
-                let prefixes = search.prefixes(&memory, &[leaf])?.swap_remove(0);
-                let better = |(_, other): &(u32, Vec<f32>)| prefixes.last() > other.last();
-                if best.as_ref().is_none_or(better) {
-                    best = Some((leaf, prefixes));
-                }
+            // A row a leaf: an item of several leaves is explained by the most probable one; of equal ones by the first.
+            let leaves = |item: &u32| search.trie.leaves(*item);
+            let rows: Vec<u32> = items.iter().flat_map(leaves).copied().collect();
+            let mut found = vec![];
+            if !rows.is_empty() {
+                let memory = self.recommender().encode(&vec![history; rows.len()])?;
+                found = search.prefixes(&memory, &rows)?;
             }
-            let (leaf, prefixes) = best.unwrap_or_default();
-            Ok::<_, BundleError>(self.code_path(stream, leaf, &prefixes, samples))
+            let mut found = rows.into_iter().zip(found);
+            let paths = items.iter().map(|item| {
+                let mut best: Option<(u32, Vec<f32>)> = None;
+                for (leaf, prefixes) in found.by_ref().take(leaves(item).len()) {
+                    let better = |(_, other): &(u32, Vec<f32>)| prefixes.last() > other.last();
+                    if best.as_ref().is_none_or(better) {
+                        best = Some((leaf, prefixes));
+                    }
+                }
+                let (leaf, prefixes) = best.unwrap_or_default();
+                self.code_path(stream, leaf, &prefixes, samples)
+            });
+            Ok::<_, BundleError>(paths.collect::<Vec<_>>().into_iter())
         })?;
-        Ok(Explanation { item, streams })
+        let explanations = items.iter().map_while(|&item| {
+            let streams = PerStream {
+                behaviour: streams.behaviour.next()?,
+                semantic: streams.semantic.next()?,
+            };
+            Some(Explanation { item, streams })
+        });
+        Ok(explanations.collect())
     }
 
     /// The items below a node of a stream's tree, each once, in the order of the leaves.

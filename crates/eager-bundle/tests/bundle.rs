@@ -1,13 +1,16 @@
 //! A bundle of a random model: written, read, tampered with; filters, lists and explanations against plain ones.
 
-mod common;
-
 use std::path::Path;
 
 use candle_core::Device;
-use common::{ITEMS, bundle};
 use eager_bundle::{Bundle, BundleError, Filter, ListKind, Query};
 use eager_model::{PerStream, Stream};
+
+const ITEMS: usize = 90;
+
+fn bundle() -> Bundle {
+    eager_fixtures::bundle(ITEMS, 7)
+}
 
 fn query(history: &[u32], k: usize) -> Query {
     Query {
@@ -178,8 +181,17 @@ fn an_explanation_adds_up_to_the_score_and_shows_what_shares_the_prefix() {
     let bundle = bundle();
     let history = [4, 9, 11];
     let memory = bundle.recommender().encode(&[&history]).unwrap();
-    for item in [0, 17, 89] {
+    assert_eq!(bundle.explain_each(&history, &[], 3).unwrap(), []);
+    let each = bundle.explain_each(&history, &[0, 17, 89], 3).unwrap();
+    for (item, together) in [0, 17, 89].into_iter().zip(each) {
         let explanation = bundle.explain(&history, item, 3).unwrap();
+        // Alone or among others a score may differ in the last digit.
+        for stream in Stream::ALL {
+            let (a, b) = (&together.streams[stream], &explanation.streams[stream]);
+            assert!((a.log_prob - b.log_prob).abs() < 1e-5);
+            let tokens = a.tokens.iter().zip(&b.tokens);
+            assert!(tokens.into_iter().all(|(a, b)| a.node == b.node && a.samples == b.samples));
+        }
         for stream in Stream::ALL {
             let search = bundle.recommender().search(stream);
             let score = search.score_items(&memory, &[vec![item]]).unwrap()[0][0];

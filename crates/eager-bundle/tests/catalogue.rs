@@ -1,18 +1,21 @@
 //! Items come and go: what stays as it was, where new rows start, what is refused.
 
-mod common;
-
 use std::path::Path;
 
 use candle_core::Device;
-use common::{ITEMS, bundle, bundle_of};
 use eager_bundle::{AddConfig, Bundle, BundleError, Item, NewItems, Query};
 use eager_codes::{CodeTrie, CodesConfig, ItemVectors, Vectors, node_means};
 use eager_model::{EagerConfig, ItemTable, PerStream, Stream};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+/// Items of the bundle, and of those that come.
+const ITEMS: usize = 90;
 const NEW: usize = 11;
+
+fn bundle() -> Bundle {
+    eager_fixtures::bundle(ITEMS, 7)
+}
 
 fn new_items(bundle: &Bundle, behaviour: bool) -> NewItems {
     let mut rng = ChaCha8Rng::seed_from_u64(99);
@@ -53,7 +56,7 @@ fn forms() -> [(Bundle, AddConfig); 2] {
         branching: Some(7),
         ..AddConfig::default()
     };
-    let official = bundle_of(&codes, &model);
+    let official = eager_fixtures::bundle_of(ITEMS, 7, &codes, &model);
     assert_eq!(
         official.recommender().model().config().items,
         ItemTable::PerStream

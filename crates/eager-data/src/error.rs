@@ -217,13 +217,24 @@ pub enum LineFault {
         expected: &'static str,
     },
     /// A header without a column that the manifest names.
-    #[error("no column `{column}`; the header has {header}: correct `columns` in the manifest")]
+    #[error(
+        "no column `{column}`; the header has {header}: rename one, or correct `columns` where a manifest names it"
+    )]
     MissingColumn {
         /// The column asked for.
         column: String,
         /// The columns there are.
         header: String,
     },
+    /// A row of a table of histories that names no item, or is of the other form than the rows above.
+    #[error(
+        "no item in `history` or `item`; a row needs `user` and `history` (ids, oldest first), or, of every row, \
+         `user` and `item` (one id): complete or remove it"
+    )]
+    NoHistory,
+    /// Interactions of one user that do not stand together.
+    #[error("user {0} has rows further up; sort the table by user, each user's rows oldest first")]
+    SplitUser(String),
     /// A row of another width than the header.
     #[error("{found} fields where the header has {expected}; correct the row")]
     FieldCount {

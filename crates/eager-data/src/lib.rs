@@ -27,6 +27,7 @@ pub use item::{Item, TextTemplate};
 pub use log::Clock;
 pub use manifest::{Manifest, Paper};
 pub use prepare::{Order, PrepareConfig, Ties};
+pub use read::histories::{UserHistory, read_histories, read_ids};
 pub use source::{Columns, FileRef, Package, Source};
 pub use split::Split;
 pub use statistics::{Expected, Statistics};

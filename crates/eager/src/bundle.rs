@@ -50,6 +50,18 @@ pub fn open(folder: &Path, device: &Device) -> Result<Bundle> {
     of_run(folder, device)
 }
 
+/// Makes sure that a bundle has its digest: that of a run in memory is the digest that it would be exported with.
+///
+/// # Errors
+/// When there is no room for it in the folder of temporary files.
+pub fn with_digest(bundle: &mut Bundle) -> Result<()> {
+    if bundle.digest().is_empty() {
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        bundle.save(&folder.path().join("bundle"))?;
+    }
+    Ok(())
+}
+
 /// A run's bundle, in memory.
 fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
     let folder = |stage: Stage| run.join(stage.name());

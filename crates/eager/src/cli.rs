@@ -14,8 +14,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bundle::{Export, Inspect};
 use crate::catalogue::Catalog;
 use crate::page::{self, ReportArgs};
-use crate::recommend::{self, Recommend};
+use crate::recommend::Recommend;
 use crate::run::Stage;
+use crate::shell::{Completions, Man};
 use crate::tables::{self, Tables};
 use crate::{logs, pipeline};
 
@@ -64,6 +65,10 @@ pub enum Command {
     Catalog(Catalog),
     /// A run as a page to look at: figures, curves, streams, calibration, codes, users
     Report(ReportArgs),
+    /// What makes a shell complete this command's words
+    Completions(Completions),
+    /// Manual pages, one a subcommand
+    Man(Man),
 }
 
 /// All stages of a dataset, or the first few.
@@ -208,12 +213,14 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Codes(args) => (args, Stage::Codes),
         Command::Model(args) => (args, Stage::Model),
         Command::Eval(args) => (args, Stage::Eval),
-        Command::Recommend(args) => return recommend::run(args),
+        Command::Recommend(args) => return args.run(),
         Command::Export(args) => return args.run(),
         Command::Inspect(args) => return args.run(),
         Command::Tables(args) => return tables::run(args),
         Command::Catalog(args) => return args.run(),
         Command::Report(args) => return page::run(args),
+        Command::Completions(args) => return args.run(),
+        Command::Man(args) => return args.run(),
     };
     pipeline::run(args, until)
 }

@@ -13,6 +13,7 @@ pub mod recommend;
 pub mod report;
 pub mod run;
 pub mod seed;
+pub mod shell;
 pub mod stages;
 pub mod table;
 pub mod tables;

@@ -50,6 +50,16 @@ impl Lines {
         })
     }
 
+    /// Those of standard input; faults name it as the file.
+    pub(crate) fn standard_input() -> Self {
+        Self {
+            path: PathBuf::from("standard input"),
+            reader: Box::new(std::io::stdin().lock()),
+            buffer: Vec::new(),
+            number: 0,
+        }
+    }
+
     /// The next line, or `None` at the end of the file.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod amazon;
 mod benchmark;
+pub(crate) mod histories;
 mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;

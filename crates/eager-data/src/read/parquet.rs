@@ -129,7 +129,19 @@ fn cell(field: &Field, scale: f64, name: &str) -> std::result::Result<Option<Cel
                 .iter()
                 .map(|element| match element {
                     Field::Str(text) => Ok(text.clone()),
-                    other => Err(LineFault::bad(name, other, "a list of texts")),
+                    Field::Byte(_)
+                    | Field::Short(_)
+                    | Field::Int(_)
+                    | Field::Long(_)
+                    | Field::UByte(_)
+                    | Field::UShort(_)
+                    | Field::UInt(_)
+                    | Field::ULong(_) => Ok(element.to_string()),
+                    other => Err(LineFault::bad(
+                        name,
+                        other,
+                        "a list of texts or whole numbers",
+                    )),
                 })
                 .collect::<std::result::Result<_, _>>()?,
         ),
@@ -189,7 +201,8 @@ fn readable(field: &Type) -> std::result::Result<(), LineFault> {
             basic_info.converted_type() == ConvertedType::LIST
                 && matches!(fields.as_slice(), [list] if list.is_group()
                     && matches!(list.get_fields(), [element] if element.is_primitive()
-                        && element.get_physical_type() == Physical::BYTE_ARRAY
+                        && matches!(element.get_physical_type(),
+                            Physical::BYTE_ARRAY | Physical::INT32 | Physical::INT64)
                         && readable(element).is_ok()))
         }
     };

@@ -101,7 +101,7 @@ pub(crate) fn read(path: &Path, kind: Kind, wanted: &[Wanted], each: &mut EachRo
     match kind {
         Kind::Csv => separated(path, b',', kind, wanted, each),
         Kind::Tsv | Kind::Atomic => separated(path, b'\t', kind, wanted, each),
-        Kind::Jsonl => json_lines(path, wanted, each),
+        Kind::Jsonl => json_lines(Lines::open(path)?, wanted, each),
         #[cfg(feature = "parquet")]
         Kind::Parquet => super::parquet::read(path, wanted, each),
         #[cfg(not(feature = "parquet"))]
@@ -239,8 +239,8 @@ fn separated_error(error: csv::Error, path: &Path, before: usize) -> crate::Data
     }
 }
 
-fn json_lines(path: &Path, wanted: &[Wanted], each: &mut EachRow) -> Result<()> {
-    let mut lines = Lines::open(path)?;
+/// Reads a JSON object a line.
+pub(super) fn json_lines(mut lines: Lines, wanted: &[Wanted], each: &mut EachRow) -> Result<()> {
     let mut values = vec![None; wanted.len()];
     while let Some(line) = lines.next()? {
         let object: Map<String, Value> = match serde_json::from_str(line) {
@@ -284,19 +284,22 @@ fn json_cell(value: Option<&Value>, field: &str) -> std::result::Result<Option<C
             (None, Some(float)) => Cell::Float(float),
             (None, None) => Cell::Text(number.to_string()),
         },
-        Some(Value::Array(parts)) if parts.iter().all(Value::is_string) => Cell::List(
+        Some(Value::Array(parts)) => Cell::List(
             parts
                 .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect(),
+                .map(|part| match part {
+                    Value::String(text) => Ok(text.clone()),
+                    Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
+                    other => Err(LineFault::bad(
+                        field,
+                        other,
+                        "a list of texts or whole numbers",
+                    )),
+                })
+                .collect::<std::result::Result<_, _>>()?,
         ),
         Some(other) => {
-            return Err(LineFault::bad(
-                field,
-                other,
-                "text, a number, or a list of texts",
-            ));
+            return Err(LineFault::bad(field, other, "text, a number, or a list"));
         }
     }))
 }

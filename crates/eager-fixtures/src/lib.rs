@@ -1,4 +1,4 @@
-//! A bundle that the crate's tests ask.
+//! Small random bundles for the tests of several crates. Not published.
 
 use candle_core::Device;
 use eager_bundle::{Bundle, Item, Manifest, TextSource};
@@ -9,11 +9,13 @@ use eager_ops::Ops;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// Items of the bundle.
-pub const ITEMS: usize = 90;
-
-/// A bundle of a random model, drawn from a fixed seed.
-pub fn bundle() -> Bundle {
+/// A bundle named `random` of a model that was never trained. Items are `i0`, `i1`, …, titled `Item number 0`, …; item `n`
+/// is of the categories `all` and `c` with `n % 9`.
+///
+/// # Panics
+/// With fewer than two items.
+#[must_use]
+pub fn bundle(items: usize, seed: u64) -> Bundle {
     let codes = CodesConfig {
         branching: 5,
         ..CodesConfig::default()
@@ -26,23 +28,27 @@ pub fn bundle() -> Bundle {
         init: 0.3,
         ..EagerConfig::default()
     };
-    bundle_of(&codes, &model)
+    bundle_of(items, seed, &codes, &model)
 }
 
 /// The same with codes and a model of another form.
-pub fn bundle_of(config: &CodesConfig, model: &EagerConfig) -> Bundle {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
+///
+/// # Panics
+/// With fewer than two items, or where the forms are not valid.
+#[must_use]
+pub fn bundle_of(items: usize, seed: u64, config: &CodesConfig, model: &EagerConfig) -> Bundle {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let vectors = PerStream::from_fn(|stream| {
         let dim = if stream == Stream::Behaviour { 6 } else { 10 };
         ItemVectors {
             dim,
-            data: (0..ITEMS * dim)
+            data: (0..items * dim)
                 .map(|_| rng.random_range(-1.0..1.0))
                 .collect(),
         }
     });
     let codes = PerStream::try_from_fn(|stream| {
-        ItemCodes::build(vectors[stream].checked().unwrap(), config, 3)
+        ItemCodes::build(vectors[stream].checked().unwrap(), config, seed)
     });
     let codes: PerStream<ItemCodes> = codes.unwrap();
     let tries = PerStream::try_from_fn(|stream| CodeTrie::new(&codes[stream])).unwrap();
@@ -50,7 +56,7 @@ pub fn bundle_of(config: &CodesConfig, model: &EagerConfig) -> Bundle {
         tries: PerStream::from_fn(|stream| &tries[stream]),
         dims: PerStream::from_fn(|stream| vectors[stream].dim),
     };
-    let model = Eager::new(model, &catalogue, Weights::random(11, &Device::Cpu)).unwrap();
+    let model = Eager::new(model, &catalogue, Weights::random(seed, &Device::Cpu)).unwrap();
     let recommender = Recommender::new(model, codes, Ops::default()).unwrap();
     let item = |number: usize| Item {
         title: Some(format!("Item number {number}")),
@@ -64,7 +70,7 @@ pub fn bundle_of(config: &CodesConfig, model: &EagerConfig) -> Bundle {
         revision: 1,
         parent: None,
         version: "0".to_owned(),
-        seed: 7,
+        seed,
         items: 0,
         branching: Some(PerStream::from_fn(|_| config.branching)),
         text: TextSource::default(),
@@ -76,6 +82,6 @@ pub fn bundle_of(config: &CodesConfig, model: &EagerConfig) -> Bundle {
         metrics: [("recall@10".to_owned(), 0.125)].into(),
         files: [].into(),
     };
-    let items = (0..ITEMS).map(item).collect();
-    Bundle::new(manifest, recommender, items, vectors).unwrap()
+    let table = (0..items).map(item).collect();
+    Bundle::new(manifest, recommender, table, vectors).unwrap()
 }

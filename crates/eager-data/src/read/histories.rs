@@ -1,0 +1,295 @@
+//! Users' histories from a table: a user a row, or an interaction a row; in any form that [`rows`] reads.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::lines::Lines;
+use super::rows::{self, Cell, Kind, Wanted};
+use crate::error::LineFault;
+use crate::{DataError, Result};
+
+/// One user of a table of histories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserHistory {
+    /// The user as the table has it.
+    pub user: String,
+    /// Numbers of the items, oldest first. Empty only where every id of the user was left out.
+    pub items: Vec<u32>,
+}
+
+/// What a row is; the first row decides for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Row {
+    User,
+    Interaction,
+}
+
+/// Reads a table of histories, user by user: columns `user` and `history` (a list, or ids in one text with `separator`
+/// between them, blanks where there is none), or columns `user` and `item`, an interaction a row: a user's rows together,
+/// oldest first. Other columns are passed over. `-` is standard input as JSON lines; any other `path` is read as its name
+/// says (`.csv`, `.tsv`, `.jsonl`, each also `.gz`; `.parquet`).
+///
+/// `number` gives the number of an id, `None` to leave it out, or says what is wrong with it; `each` is called for every
+/// user in the table's order. One user at a time is held, of interactions also the names of those that were read.
+///
+/// # Errors
+/// With file and line (in Parquet: row) of what cannot be read or is refused by `number`; a table without users; whatever
+/// `each` returns, at once.
+pub fn read_histories<E: From<DataError>>(
+    path: &Path,
+    separator: Option<&str>,
+    number: &mut dyn FnMut(&str) -> std::result::Result<Option<u32>, LineFault>,
+    each: &mut dyn FnMut(UserHistory) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let names = ["user", "history", "item"];
+    let wanted = names.map(|name| Wanted {
+        name,
+        required: name == "user",
+    });
+    let mut failed = None;
+    let mut each = |user| {
+        each(user).map_err(|error| {
+            failed = Some(error);
+            LineFault::Row("the reading was given up".to_owned())
+        })
+    };
+    let (mut form, mut seen) = (None, HashSet::new());
+    let mut current: Option<UserHistory> = None;
+    let mut on_row = |row: &[Option<Cell>], _: usize| {
+        let user = row[0].as_ref().map(Cell::text);
+        let user = user.ok_or_else(|| LineFault::MissingField("user".to_owned()))?;
+        let (cell, found) = match (&row[1], &row[2]) {
+            (Some(history), _) if form != Some(Row::Interaction) => (history, Row::User),
+            (_, Some(item)) if form != Some(Row::User) => (item, Row::Interaction),
+            _ => return Err(LineFault::NoHistory),
+        };
+        form = Some(found);
+        let mut items = Vec::new();
+        let mut empty = true;
+        for id in ids(cell, found, separator) {
+            empty = false;
+            items.extend(number(&id)?);
+        }
+        if empty {
+            return Err(LineFault::NoHistory);
+        }
+        match (&mut current, found) {
+            (_, Row::User) => return each(UserHistory { user, items }),
+            (Some(current), _) if current.user == user => current.items.extend(items),
+            _ => {
+                if !seen.insert(user.clone()) {
+                    return Err(LineFault::SplitUser(user));
+                }
+                if let Some(before) = current.replace(UserHistory { user, items }) {
+                    each(before)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    let read = if path == Path::new("-") {
+        rows::json_lines(Lines::standard_input(), &wanted, &mut on_row)
+    } else {
+        Kind::of(path).and_then(|kind| rows::read(path, kind, &wanted, &mut on_row))
+    };
+    let read = read.and_then(|()| match (form, current) {
+        (None, _) => Err(DataError::Empty {
+            path: path.to_owned(),
+        }),
+        (Some(_), Some(last)) => each(last).map_err(|fault| fault.at(path, 0)),
+        (Some(_), None) => Ok(()),
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(read?),
+    }
+}
+
+/// The ids of a cell, without blanks around them.
+fn ids(cell: &Cell, row: Row, separator: Option<&str>) -> Vec<String> {
+    let parts: Vec<String> = match (cell, row, separator) {
+        (Cell::List(parts), ..) => parts.clone(),
+        (Cell::Text(text), Row::User, None) => text.split_whitespace().map(str::to_owned).collect(),
+        (Cell::Text(text), Row::User, Some(separator)) => {
+            text.split(separator).map(str::to_owned).collect()
+        }
+        (one, ..) => vec![one.text()],
+    };
+    let parts = parts.iter().map(|part| part.trim());
+    parts
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Reads a file of ids, one a line; blank lines are passed over, and blanks around an id.
+///
+/// # Errors
+/// As [`read_histories`]; a file without an id.
+pub fn read_ids(
+    path: &Path,
+    number: &mut dyn FnMut(&str) -> std::result::Result<Option<u32>, LineFault>,
+) -> Result<Vec<u32>> {
+    let mut lines = Lines::open(path)?;
+    let (mut numbers, mut empty) = (Vec::new(), true);
+    while let Some(line) = lines.next()? {
+        let id = line.trim_start_matches('\u{feff}').trim().to_owned();
+        if !id.is_empty() {
+            empty = false;
+            numbers.extend(number(&id).map_err(|fault| lines.at(fault))?);
+        }
+    }
+    if empty {
+        return Err(DataError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids are numbers here; above 99 there is none, above 199 it is left out.
+    fn number(id: &str) -> std::result::Result<Option<u32>, LineFault> {
+        match id.parse() {
+            Ok(n @ 0..=99) => Ok(Some(n)),
+            Ok(200..) => Ok(None),
+            _ => Err(LineFault::Row(format!("item {id:?} is unknown"))),
+        }
+    }
+
+    fn read(
+        name: &str,
+        content: &[u8],
+        separator: Option<&str>,
+    ) -> std::result::Result<Vec<(String, Vec<u32>)>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let mut users = Vec::new();
+        read_histories::<DataError>(&path, separator, &mut number, &mut |user| {
+            users.push((user.user, user.items));
+            Ok(())
+        })
+        .map(|()| users)
+        .map_err(|error| error.to_string())
+    }
+
+    fn expected() -> Vec<(String, Vec<u32>)> {
+        vec![("a".into(), vec![1, 2, 3]), ("b".into(), vec![7])]
+    }
+
+    #[test]
+    fn every_form_gives_the_same_users() {
+        for (name, content, separator) in [
+            ("u.csv", "user,history\na,1 2  3\nb,7\n", None),
+            ("u.csv", "history,user,x\n1|2|3,a,\n7 | ,b,\n", Some("|")),
+            ("u.tsv", "user\thistory\na\t1,2,3\nb\t7\n", Some(",")),
+            (
+                "u.csv",
+                "time,user,item\n0,a,1\n1,a,2\n1,a,3\n0,b,7\n",
+                None,
+            ),
+            (
+                "u.jsonl",
+                "{\"user\": \"a\", \"history\": [\"1\", \"2\", \"3\"]}\n{\"user\": \"b\", \"history\": [7]}",
+                None,
+            ),
+            (
+                "u.jsonl",
+                "{\"user\": \"a\", \"item\": 1}\n{\"user\": \"a\", \"item\": \"2\"}\n\
+                 {\"user\": \"a\", \"item\": 3}\n{\"user\": \"b\", \"item\": 7}",
+                None,
+            ),
+        ] {
+            let users = read(name, content.as_bytes(), separator).unwrap();
+            assert_eq!(users, expected(), "{content}");
+        }
+        let skipped = read("u.csv", b"user,history\na,1 200 3\nb,200\n", None);
+        assert_eq!(
+            skipped.unwrap(),
+            [("a".into(), vec![1, 3]), ("b".into(), vec![])]
+        );
+    }
+
+    #[test]
+    fn faults_name_file_and_line() {
+        for (name, content, words) in [
+            (
+                "u.csv",
+                "user,history\na,1\nb,1 100\n",
+                "u.csv:3: item \"100\" is unknown",
+            ),
+            ("u.csv", "user,item\na,1\na,100\n", "u.csv:3: item \"100\""),
+            ("u.csv", "user,history\na,\n", "u.csv:2: no item in"),
+            ("u.csv", "user,things\na,1\n", "u.csv:2: no item in"),
+            (
+                "u.jsonl",
+                "{\"user\": \"a\", \"history\": []}",
+                "u.jsonl:1: no item",
+            ),
+            (
+                "u.csv",
+                "user,history\n,1\n",
+                "u.csv:2: field `user` is missing",
+            ),
+            ("u.csv", "name,history\na,1\n", "u.csv:1: no column `user`"),
+            (
+                "u.csv",
+                "user,item\na,1\nb,1\na,2\n",
+                "u.csv:4: user a has rows further up",
+            ),
+            (
+                "u.jsonl",
+                "{\"user\": \"a\", \"history\": [1]}\n{\"user\": \"a\", \"item\": 1}",
+                "u.jsonl:2: no item in",
+            ),
+            ("u.csv", "user,history\n", "u.csv: the file is empty"),
+            ("u.xlsx", "x", "u.xlsx: what the table is written in"),
+        ] {
+            let message = read(name, content.as_bytes(), None).unwrap_err();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_the_caller_refuses_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("u.csv");
+        for content in ["user,history\na,1\nb,2\n", "user,item\na,1\nb,2\n"] {
+            std::fs::write(&path, content).unwrap();
+            for stop in ["a", "b"] {
+                let mut seen = 0;
+                let result = read_histories::<Box<dyn std::error::Error>>(
+                    &path,
+                    None,
+                    &mut number,
+                    &mut |user| {
+                        seen += 1;
+                        if user.user == stop {
+                            return Err("enough".into());
+                        }
+                        Ok(())
+                    },
+                );
+                assert_eq!(result.unwrap_err().to_string(), "enough");
+                assert_eq!(seen, if stop == "a" { 1 } else { 2 });
+            }
+        }
+    }
+
+    #[test]
+    fn ids_stand_one_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allow.txt");
+        std::fs::write(&path, "\u{feff}3\r\n\n 4 \n200\n").unwrap();
+        assert_eq!(read_ids(&path, &mut number).unwrap(), [3, 4]);
+        std::fs::write(&path, "3\n100\n").unwrap();
+        let error = read_ids(&path, &mut number).unwrap_err().to_string();
+        assert!(error.contains("allow.txt:2: item \"100\""), "{error}");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(read_ids(&path, &mut number).is_err());
+    }
+}
