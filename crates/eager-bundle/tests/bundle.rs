@@ -189,8 +189,8 @@ fn an_explanation_adds_up_to_the_score_and_shows_what_shares_the_prefix() {
         for stream in Stream::ALL {
             let (a, b) = (&together.streams[stream], &explanation.streams[stream]);
             assert!((a.log_prob - b.log_prob).abs() < 1e-5);
-            let tokens = a.tokens.iter().zip(&b.tokens);
-            assert!(tokens.into_iter().all(|(a, b)| a.node == b.node && a.samples == b.samples));
+            let mut tokens = a.tokens.iter().zip(&b.tokens);
+            assert!(tokens.all(|(a, b)| a.node == b.node && a.samples == b.samples));
         }
         for stream in Stream::ALL {
             let search = bundle.recommender().search(stream);
