@@ -36,7 +36,7 @@ fn print() -> Result<(), DataError> {
             if file.pinned { "" } else { "  (not pinned)" }
         );
     }
-    let dataset = Dataset::build(&manifest, &manifest.prepare, &acquired)?;
+    let dataset = Dataset::build(&manifest, &manifest.prepare, &acquired, &mut |_| {})?;
     println!(
         "{}: {}\n{}",
         dataset.name,

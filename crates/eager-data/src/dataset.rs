@@ -3,13 +3,15 @@
 //! A kept dataset is three files: `items.jsonl` (an [`Item`] a line, in id order), `interactions.jsonl` (a user a line:
 //! raw id, item ids from 0, times) and `dataset.json` (everything else, with the digests of the other two).
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::acquire::{Acquired, Places, Progress, SourceFile, acquire};
-use crate::digest::sha256;
+use crate::digest::Hashed;
 use crate::item::TextTemplate;
 use crate::manifest::Manifest;
 use crate::prepare::{Order, PrepareConfig, prepare};
@@ -51,15 +53,21 @@ impl Dataset {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         config.validate()?;
-        Self::build(manifest, config, &acquire(manifest, places, progress)?)
+        let acquired = acquire(manifest, places, progress)?;
+        Self::build(manifest, config, &acquired, progress)
     }
 
     /// As [`from_manifest`](Self::from_manifest), from files that are at hand. `[expected]` is compared when `config` filters as the
-    /// manifest does; with other cores the figures must differ, and are not.
+    /// manifest does; with other cores the figures must differ, and are not. `progress` hears how much of a table is read.
     ///
     /// # Errors
     /// As [`from_manifest`](Self::from_manifest).
-    pub fn build(manifest: &Manifest, config: &PrepareConfig, acquired: &Acquired) -> Result<Self> {
+    pub fn build(
+        manifest: &Manifest,
+        config: &PrepareConfig,
+        acquired: &Acquired,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         let by_item = match acquired.source() {
             Source::Benchmark {
                 listed_by_item: false,
@@ -74,25 +82,15 @@ impl Dataset {
             Source::Benchmark { listed_by_item, .. } => *listed_by_item,
             _ => false,
         };
-        let log = read::read(acquired.source(), |file| acquired.locate(file))?;
-        let prepared = prepare(&manifest.name, &log, config, by_item)?;
-        let pick = |users: &[u32], names: &[String]| {
-            users
-                .iter()
-                .map(|&user| names[user as usize].clone())
-                .collect()
-        };
+        let log = read::read(acquired.source(), |file| acquired.locate(file), progress)?;
+        let prepared = prepare(&manifest.name, log, config, by_item)?;
         let dataset = Self {
             name: manifest.name.clone(),
             interactions: prepared.interactions,
             times: prepared.times,
-            clock: log.clock,
-            items: prepared
-                .items
-                .iter()
-                .map(|&item| log.items[item as usize].clone())
-                .collect(),
-            users: pick(&prepared.users, &log.users),
+            clock: prepared.clock,
+            items: prepared.items,
+            users: prepared.users,
             prepare: config.clone(),
             format: acquired.source().format().to_owned(),
             files: acquired.files().to_vec(),
@@ -128,12 +126,15 @@ impl Dataset {
     /// When a file cannot be written; then there is no `dataset.json`.
     pub fn save(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(DataError::io(folder, "create"))?;
-        let items = lines(self.items.iter())?;
-        let interactions = lines((0..self.interactions.n_users()).map(|user| KeptUser {
-            user: self.users[user].clone(),
-            items: self.interactions.history(user).to_vec(),
-            times: self.times[self.interactions.range(user)].to_vec(),
-        }))?;
+        let old = folder.join(HEAD);
+        if old.exists() {
+            std::fs::remove_file(&old).map_err(DataError::io(&old, "delete"))?;
+        }
+        let users = (0..self.interactions.n_users()).map(|user| KeptUser {
+            user: self.users[user].as_str().into(),
+            items: self.interactions.history(user).into(),
+            times: self.times[self.interactions.range(user)].into(),
+        });
         let head = Head {
             version: VERSION,
             name: self.name.clone(),
@@ -142,31 +143,13 @@ impl Dataset {
             prepare: self.prepare.clone(),
             clock: self.clock,
             statistics: self.statistics(),
-            items_sha256: sha256(&items),
-            interactions_sha256: sha256(&interactions),
+            items_sha256: write(&folder.join(ITEMS), |out| lines(self.items.iter(), out))?,
+            interactions_sha256: write(&folder.join(INTERACTIONS), |out| lines(users, out))?,
         };
-        let mut head_text = serde_json::to_vec_pretty(&head).map_err(|error| unwritable(&error))?;
-        head_text.push(b'\n');
-        let old = folder.join(HEAD);
-        if old.exists() {
-            std::fs::remove_file(&old).map_err(DataError::io(&old, "delete"))?;
-        }
-        for (name, bytes) in [
-            (ITEMS, &items),
-            (INTERACTIONS, &interactions),
-            (HEAD, &head_text),
-        ] {
-            let path = folder.join(name);
-            let mut file =
-                tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(&path, "create"))?;
-            file.write_all(bytes)
-                .map_err(DataError::io(&path, "write"))?;
-            file.as_file()
-                .sync_all()
-                .map_err(DataError::io(&path, "write"))?;
-            file.persist(&path)
-                .map_err(|error| DataError::io(&path, "write")(error.error))?;
-        }
+        write(&old, |out| {
+            serde_json::to_writer_pretty(&mut *out, &head)?;
+            out.write_all(b"\n")
+        })?;
         Ok(())
     }
 
@@ -192,37 +175,37 @@ impl Dataset {
                 ),
             ));
         }
-        let items: Vec<Item> = parse_lines(&folder.join(ITEMS), &head.items_sha256)?;
-        let users: Vec<KeptUser> =
-            parse_lines(&folder.join(INTERACTIONS), &head.interactions_sha256)?;
+        let mut items: Vec<Item> = Vec::new();
+        parse_lines(&folder.join(ITEMS), &head.items_sha256, |item| {
+            items.push(item);
+            Ok(())
+        })?;
         let path = folder.join(INTERACTIONS);
-        if let Some(line) = users
-            .iter()
-            .position(|user| user.items.len() != user.times.len())
-        {
-            return Err(kept(
-                &path,
-                format!("line {}: as many times as items are needed", line + 1),
-            ));
-        }
-        let interactions =
-            Interactions::new(users.iter().map(|user| user.items.as_slice()), items.len())
-                .ok_or_else(|| kept(&path, "an item id that is not in items.jsonl".to_owned()))?;
-        let dataset = Self {
+        let (mut users, mut offsets) = (Vec::new(), vec![0]);
+        let (mut ids, mut times) = (Vec::new(), Vec::new());
+        parse_lines(&path, &head.interactions_sha256, |user: KeptUser| {
+            if user.items.len() != user.times.len() {
+                return Err("as many times as items are needed".to_owned());
+            }
+            users.push(user.user.into_owned());
+            ids.extend_from_slice(&user.items);
+            times.extend_from_slice(&user.times);
+            offsets.push(ids.len());
+            Ok(())
+        })?;
+        let interactions = Interactions::packed(offsets, ids, items.len())
+            .ok_or_else(|| kept(&path, "an item id that is not in items.jsonl".to_owned()))?;
+        Ok(Self {
             name: head.name,
             interactions,
-            times: users
-                .iter()
-                .flat_map(|user| user.times.iter().copied())
-                .collect(),
+            times,
             clock: head.clock,
             items,
-            users: users.into_iter().map(|user| user.user).collect(),
+            users,
             prepare: head.prepare,
             format: head.format,
             files: head.files,
-        };
-        Ok(dataset)
+        })
     }
 }
 
@@ -249,48 +232,83 @@ struct Head {
 /// A line of `interactions.jsonl`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeptUser {
-    user: String,
-    items: Vec<ItemId>,
-    times: Vec<f64>,
+struct KeptUser<'a> {
+    user: Cow<'a, str>,
+    items: Cow<'a, [ItemId]>,
+    times: Cow<'a, [f64]>,
 }
 
-fn unwritable(error: &serde_json::Error) -> DataError {
-    DataError::Prepare(format!("the dataset cannot be written as JSON: {error}"))
+/// Writes a file beside, then renames it; its digest.
+fn write(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<String> {
+    let mut builder = tempfile::Builder::new();
+    // As any new file: what the umask leaves, not this user's alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let file = builder.tempfile_in(folder);
+    let mut out = BufWriter::new(Hashed::new(file.map_err(DataError::io(path, "create"))?));
+    content(&mut out).map_err(DataError::io(path, "write"))?;
+    let hashed = out.into_inner().map_err(|error| error.into_error());
+    let (file, digest) = hashed.map_err(DataError::io(path, "write"))?.finish();
+    file.as_file()
+        .sync_all()
+        .map_err(DataError::io(path, "write"))?;
+    file.persist(path)
+        .map_err(|error| DataError::io(path, "write")(error.error))?;
+    Ok(digest)
 }
 
-fn lines<T: Serialize>(values: impl Iterator<Item = T>) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
+fn lines<T: Serialize>(
+    values: impl Iterator<Item = T>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
     for value in values {
-        serde_json::to_writer(&mut out, &value).map_err(|error| unwritable(&error))?;
-        out.push(b'\n');
+        serde_json::to_writer(&mut *out, &value)?;
+        out.write_all(b"\n")?;
     }
-    Ok(out)
+    Ok(())
 }
 
-fn parse_lines<T: for<'de> Deserialize<'de>>(path: &Path, digest: &str) -> Result<Vec<T>> {
+/// Hands every line of a kept file to `each`, and compares the file's digest when all are read.
+fn parse_lines<T: for<'de> Deserialize<'de>>(
+    path: &Path,
+    digest: &str,
+    mut each: impl FnMut(T) -> std::result::Result<(), String>,
+) -> Result<()> {
     let kept = |message: String| DataError::Kept {
         path: path.to_owned(),
         message,
     };
-    let bytes = std::fs::read(path).map_err(DataError::io(path, "read"))?;
-    if sha256(&bytes) != digest {
-        return Err(kept(format!(
-            "not the file that {HEAD} names (its sha256 differs)"
-        )));
+    let file = File::open(path).map_err(DataError::io(path, "read"))?;
+    let mut reader = BufReader::with_capacity(1 << 16, Hashed::new(file));
+    let (mut line, mut number) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line);
+        if read.map_err(DataError::io(path, "read"))? == 0 {
+            break;
+        }
+        number += 1;
+        let parsed = serde_json::from_slice(&line).map_err(|error| error.to_string());
+        parsed
+            .and_then(&mut each)
+            .map_err(|message| kept(format!("line {number}: {message}")))?;
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| kept(error.to_string()))?;
-    text.lines()
-        .enumerate()
-        .map(|(i, line)| {
-            serde_json::from_str(line).map_err(|error| kept(format!("line {}: {error}", i + 1)))
-        })
-        .collect()
+    match reader.into_inner().finish().1 == digest {
+        true => Ok(()),
+        false => Err(kept(format!(
+            "not the file that {HEAD} names (its sha256 differs)"
+        ))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::sha256;
     use crate::split::tests::dataset;
 
     #[test]

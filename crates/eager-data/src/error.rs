@@ -243,6 +243,11 @@ pub enum LineFault {
         /// Fields of the header.
         expected: u64,
     },
+    /// A quoted field without its end.
+    #[error(
+        "the quote opened in this line is not closed; close it, or double it where it belongs to the text (\"\")"
+    )]
+    OpenQuote,
     /// A row that the table's reader refuses for another reason.
     #[error("{0}; correct the row")]
     Row(String),

@@ -35,6 +35,12 @@ impl Interactions {
             items.extend_from_slice(history);
             offsets.push(items.len());
         }
+        Self::packed(offsets, items, n_items)
+    }
+
+    /// Takes what is packed already: `offsets` from 0 ascending to the number of items. `None` as in [`new`](Self::new).
+    pub(crate) fn packed(offsets: Vec<usize>, items: Vec<ItemId>, n_items: usize) -> Option<Self> {
+        debug_assert!(offsets.first() == Some(&0) && offsets.last() == Some(&items.len()));
         let fits =
             items.len() <= u32::MAX as usize && items.iter().all(|item| item.index() < n_items);
         fits.then_some(Self {

@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::MIN_HISTORY;
-use crate::log::{Event, Log};
-use crate::{Clock, DataError, Interactions, ItemId, Result};
+use crate::log::{Event, Events, Log};
+use crate::{Clock, DataError, Interactions, Item, ItemId, Result};
 
 /// Filter, order and tie rule: part of the evaluation protocol, so kept with the dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,19 +88,22 @@ impl PrepareConfig {
     }
 }
 
-/// What is left of a log: the old numbers of users and items, and the histories in new ones.
+/// What is left of a log, renumbered.
 pub(crate) struct Prepared {
-    pub(crate) users: Vec<u32>,
-    pub(crate) items: Vec<u32>,
+    pub(crate) users: Vec<String>,
+    pub(crate) items: Vec<Item>,
     pub(crate) interactions: Interactions,
     /// Aligned with the interactions.
     pub(crate) times: Vec<f64>,
+    pub(crate) clock: Clock,
 }
 
 /// Filters and orders `log`. With `by_item` file order means the order of the raw item ids, not that of the events.
+///
+/// At most 28 bytes an interaction are held: the log's 16, of which none are left at the end, and the result's 12.
 pub(crate) fn prepare(
     dataset: &str,
-    log: &Log,
+    log: Log,
     config: &PrepareConfig,
     by_item: bool,
 ) -> Result<Prepared> {
@@ -110,97 +113,148 @@ pub(crate) fn prepare(
             "dataset `{dataset}` has no times here, so its ties cannot be shuffled; use `ties = \"file\"`"
         )));
     }
-    let kept = k_core(&log.events, log.users.len(), log.items.len(), config);
+    let before = log.events.len();
     let nothing = || DataError::NothingLeft {
         dataset: dataset.to_owned(),
         user_core: config.user_core,
         item_core: config.item_core,
-        before: log.events.len(),
+        before,
     };
-    if kept.is_empty() {
+    let core = Core::of(&log, config.user_core, config.item_core);
+    if core.interactions == 0 {
         return Err(nothing());
     }
-    let (users, new_user) = renumber(log.users.len(), kept.iter().map(|event| event.user));
-    let (items, new_item) = renumber(log.items.len(), kept.iter().map(|event| event.item));
-
-    let mut histories: Vec<Vec<Event>> = vec![Vec::new(); users.len()];
-    for event in kept {
-        histories[new_user[event.user as usize] as usize].push(event);
-    }
-    for (user, history) in histories.iter_mut().enumerate() {
+    let (new_user, new_item) = (renumber(&core.users), renumber(&core.items));
+    let items = kept(log.items, &core.items);
+    let (offsets, mut ids, mut times) = pack(log.events, &core, &new_user, &new_item);
+    let mut history = Vec::new();
+    for (user, place) in offsets.windows(2).enumerate() {
+        let (ids, times) = (&mut ids[place[0]..place[1]], &mut times[place[0]..place[1]]);
+        history.clear();
+        history.extend(times.iter().copied().zip(ids.iter().copied()));
         match config.order {
-            Order::Time => history.sort_by(|a, b| a.time.total_cmp(&b.time)),
-            Order::File if by_item => {
-                history.sort_by_key(|event| &log.items[event.item as usize].id)
-            }
+            Order::Time => history.sort_by(|a, b| a.0.total_cmp(&b.0)),
+            Order::File if by_item => history.sort_by_key(|(_, item)| &items[item.index()].id),
             Order::File => {}
         }
         if let Ties::Shuffle { seed } = config.ties {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(user as u64);
             history
-                .chunk_by_mut(|a, b| a.time == b.time)
+                .chunk_by_mut(|a, b| a.0 == b.0)
                 .for_each(|tied| tied.shuffle(&mut rng));
         }
+        for (place, &(time, id)) in history.iter().enumerate() {
+            (times[place], ids[place]) = (time, id);
+        }
     }
-    let times = histories.iter().flatten().map(|event| event.time).collect();
-    let histories: Vec<Vec<ItemId>> = histories
-        .iter()
-        .map(|history| {
-            history
-                .iter()
-                .map(|event| ItemId(new_item[event.item as usize]))
-                .collect()
-        })
-        .collect();
-    let interactions =
-        Interactions::new(histories.iter().map(Vec::as_slice), items.len()).ok_or_else(nothing)?;
     Ok(Prepared {
-        users,
+        users: kept(log.users, &core.users),
+        interactions: Interactions::packed(offsets, ids, items.len()).ok_or_else(nothing)?,
         items,
-        interactions,
         times,
+        clock: log.clock,
     })
 }
 
-/// Drops users and items below their core, in turn, until every one that is left holds.
-fn k_core(events: &[Event], n_users: usize, n_items: usize, config: &PrepareConfig) -> Vec<Event> {
-    let mut kept = events.to_vec();
-    loop {
-        let (mut of_user, mut of_item) = (vec![0usize; n_users], vec![0usize; n_items]);
-        for event in &kept {
-            of_user[event.user as usize] += 1;
-            of_item[event.item as usize] += 1;
+/// The users and items that are left when those below their core are dropped, in turn, until every one holds. An
+/// interaction is left when both its user and its item are.
+pub(crate) struct Core {
+    /// By the log's numbers.
+    pub(crate) users: Vec<bool>,
+    /// By the log's numbers.
+    pub(crate) items: Vec<bool>,
+    pub(crate) interactions: usize,
+}
+
+impl Core {
+    pub(crate) fn of(log: &Log, user_core: usize, item_core: usize) -> Self {
+        let (n_users, n_items) = (log.users.len(), log.items.len());
+        let (mut users, mut items) = (vec![true; n_users], vec![true; n_items]);
+        let (mut of_user, mut of_item) = (vec![0u32; n_users], vec![0u32; n_items]);
+        let mut before = usize::MAX;
+        loop {
+            of_user.fill(0);
+            of_item.fill(0);
+            let mut interactions = 0;
+            for event in log.events.iter() {
+                let (user, item) = (event.user as usize, event.item as usize);
+                if users[user] && items[item] {
+                    of_user[user] += 1;
+                    of_item[item] += 1;
+                    interactions += 1;
+                }
+            }
+            let holds = |count: u32, core: usize| count > 0 && count as usize >= core;
+            for (left, &count) in users.iter_mut().zip(&of_user) {
+                *left = holds(count, user_core);
+            }
+            for (left, &count) in items.iter_mut().zip(&of_item) {
+                *left = holds(count, item_core);
+            }
+            if interactions == before {
+                return Self {
+                    users,
+                    items,
+                    interactions,
+                };
+            }
+            before = interactions;
         }
-        let before = kept.len();
-        kept.retain(|event| {
-            of_user[event.user as usize] >= config.user_core
-                && of_item[event.item as usize] >= config.item_core
-        });
-        if kept.len() == before {
-            return kept;
-        }
+    }
+
+    pub(crate) fn holds(&self, event: &Event) -> bool {
+        self.users[event.user as usize] && self.items[event.item as usize]
     }
 }
 
-/// Old numbers that occur, ascending, and the new number of each old one.
-fn renumber(n: usize, occurring: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
-    let mut occurs = vec![false; n];
-    for old in occurring {
-        occurs[old as usize] = true;
+/// New numbers of what is left, in the old order; those of the others mean nothing.
+fn renumber(left: &[bool]) -> Vec<u32> {
+    let mut next = 0;
+    left.iter()
+        .map(|&left| {
+            let number = next;
+            next += u32::from(left);
+            number
+        })
+        .collect()
+}
+
+fn kept<T>(all: Vec<T>, left: &[bool]) -> Vec<T> {
+    let all = all.into_iter().zip(left);
+    all.filter_map(|(one, &left)| left.then_some(one)).collect()
+}
+
+/// The histories that are left in file order, in compressed rows, with their times.
+fn pack(
+    events: Events,
+    core: &Core,
+    new_user: &[u32],
+    new_item: &[u32],
+) -> (Vec<usize>, Vec<ItemId>, Vec<f64>) {
+    let n_users = core.users.iter().filter(|left| **left).count();
+    let mut offsets = vec![0; n_users + 1];
+    for event in events.iter().filter(|event| core.holds(event)) {
+        offsets[new_user[event.user as usize] as usize + 1] += 1;
     }
-    let old: Vec<u32> = (0..n as u32).filter(|&old| occurs[old as usize]).collect();
-    let mut new = vec![u32::MAX; n];
-    for (number, &old) in old.iter().enumerate() {
-        new[old as usize] = number as u32;
+    for user in 0..n_users {
+        offsets[user + 1] += offsets[user];
     }
-    (old, new)
+    let mut next = offsets[..n_users].to_vec();
+    let mut ids = vec![ItemId(0); core.interactions];
+    let mut times = vec![0.0; core.interactions];
+    for event in events.into_iter().filter(|event| core.holds(event)) {
+        let place = &mut next[new_user[event.user as usize] as usize];
+        ids[*place] = ItemId(new_item[event.item as usize]);
+        times[*place] = event.time;
+        *place += 1;
+    }
+    (offsets, ids, times)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Item;
     use rand::Rng;
 
     fn log(events: &[(u32, u32, f64)]) -> Log {
@@ -213,7 +267,7 @@ mod tests {
                 .collect(),
             users: (0..n(|e| e.0)).map(|u| format!("u{u}")).collect(),
             items: (0..n(|e| e.1))
-                .map(|i| Item::new(format!("i{}", 9 - i)))
+                .map(|i| Item::new(format!("i{:02}", 99 - i)))
                 .collect(),
             clock: Clock::Absolute,
         }
@@ -224,7 +278,7 @@ mod tests {
             .interactions
             .history(user)
             .iter()
-            .map(|item| prepared.items[item.index()])
+            .map(|item| 99 - prepared.items[item.index()].id[1..].parse::<u32>().unwrap())
             .collect()
     }
 
@@ -242,11 +296,6 @@ mod tests {
                     time: 0.0,
                 })
                 .collect();
-            let config = PrepareConfig {
-                user_core: 5,
-                item_core: 4,
-                ..PrepareConfig::default()
-            };
             let mut slow = events.clone();
             loop {
                 let offends = |e: &Event| {
@@ -260,8 +309,16 @@ mod tests {
                 }
                 slow.remove(offenders[rng.random_range(0..offenders.len())]);
             }
-            let fast = k_core(&events, 25, 25, &config);
+            let log = Log {
+                events: events.iter().copied().collect(),
+                users: vec![String::new(); 25],
+                items: vec![Item::default(); 25],
+                clock: Clock::Absolute,
+            };
+            let core = Core::of(&log, 5, 4);
+            let fast: Vec<Event> = events.into_iter().filter(|e| core.holds(e)).collect();
             assert_eq!(fast, slow);
+            assert_eq!(core.interactions, slow.len());
             sizes.push(fast.len());
         }
         assert!(
@@ -272,14 +329,14 @@ mod tests {
 
     #[test]
     fn time_order_is_stable_and_file_order_ignores_times() {
-        let log = log(&[(0, 2, 5.0), (0, 0, 1.0), (0, 1, 5.0), (0, 3, 0.5)]);
+        let log = || log(&[(0, 2, 5.0), (0, 0, 1.0), (0, 1, 5.0), (0, 3, 0.5)]);
         let config = PrepareConfig {
             user_core: 3,
             item_core: 1,
             ..PrepareConfig::default()
         };
         assert_eq!(
-            items(&prepare("t", &log, &config, false).unwrap(), 0),
+            items(&prepare("t", log(), &config, false).unwrap(), 0),
             [3, 0, 2, 1]
         );
         let config = PrepareConfig {
@@ -287,12 +344,12 @@ mod tests {
             ..config
         };
         assert_eq!(
-            items(&prepare("t", &log, &config, false).unwrap(), 0),
+            items(&prepare("t", log(), &config, false).unwrap(), 0),
             [2, 0, 1, 3]
         );
-        // Raw ids run i9, i8, …: by raw id the order turns round.
+        // Raw ids run i99, i98, …: by raw id the order turns round.
         assert_eq!(
-            items(&prepare("t", &log, &config, true).unwrap(), 0),
+            items(&prepare("t", log(), &config, true).unwrap(), 0),
             [3, 2, 1, 0]
         );
     }
@@ -302,17 +359,17 @@ mod tests {
         let events: Vec<(u32, u32, f64)> = (0..40)
             .map(|i| (i / 20, i % 20, f64::from(i % 20 / 5)))
             .collect();
-        let log = log(&events);
+        let log = || log(&events);
         let with = |seed| PrepareConfig {
             user_core: 3,
             item_core: 1,
             ties: Ties::Shuffle { seed },
             ..PrepareConfig::default()
         };
-        let a = prepare("t", &log, &with(1), false).unwrap();
+        let a = prepare("t", log(), &with(1), false).unwrap();
         let (again, b) = (
-            prepare("t", &log, &with(1), false).unwrap(),
-            prepare("t", &log, &with(2), false).unwrap(),
+            prepare("t", log(), &with(1), false).unwrap(),
+            prepare("t", log(), &with(2), false).unwrap(),
         );
         assert_eq!(items(&a, 0), items(&again, 0));
         assert_ne!(items(&a, 0), items(&b, 0));
@@ -356,11 +413,11 @@ mod tests {
             ..base.clone()
         };
         assert!(matches!(
-            prepare("t", &ranked, &shuffle, false),
+            prepare("t", ranked, &shuffle, false),
             Err(DataError::Prepare(_))
         ));
         assert!(matches!(
-            prepare("t", &log(&[(0, 0, 0.0)]), &base, false),
+            prepare("t", log(&[(0, 0, 0.0)]), &base, false),
             Err(DataError::NothingLeft { before: 1, .. })
         ));
     }

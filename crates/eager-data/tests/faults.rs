@@ -122,7 +122,7 @@ const CASES: &[(&str, &str, Spoil, &[&str])] = &[
         "csv",
         "items.csv",
         Content(b"i,name,tags\nB1,caf\xe9,x\n"),
-        &["items.csv:2: byte 4 of the line is not UTF-8"],
+        &["items.csv:2: byte 7 of the line is not UTF-8"],
     ),
     (
         "jsonl",

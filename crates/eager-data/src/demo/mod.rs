@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::Item;
-use crate::log::{Clock, Event, Log};
+use crate::log::{Clock, Event, Events, Log};
 use words::{DEPARTMENTS, LINES, STYLES};
 
 /// Size and seed of the generated dataset.
@@ -92,7 +92,7 @@ pub(crate) fn generate(config: &DemoConfig) -> Log {
         aisles[traits.aisle].push(item);
     }
     let world = World { traits, aisles };
-    let mut events = Vec::new();
+    let mut events = Events::default();
     for user in 0..config.users {
         // A stream of its own for each user: the first n users are the same whatever their number.
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
@@ -259,14 +259,19 @@ mod tests {
             users: 200,
             ..config
         });
-        assert_eq!(more.events[..log.events.len()], log.events);
+        assert!(
+            more.events
+                .iter()
+                .take(log.events.len())
+                .eq(log.events.iter())
+        );
     }
 
     #[test]
     fn histories_have_the_stated_shape() {
         let log = generate(&DemoConfig::default());
         let mut histories = vec![Vec::new(); log.users.len()];
-        for event in &log.events {
+        for event in log.events.iter() {
             histories[event.user as usize].push(event);
         }
         let mean = log.events.len() as f64 / log.users.len() as f64;

@@ -10,7 +10,7 @@ use super::lines::Lines;
 use super::python::{self, Literal};
 use super::rows::json_fault;
 use crate::error::LineFault;
-use crate::log::{Clock, Event, Log, Numbering, TIME, valid_time};
+use crate::log::{Clock, Event, Events, Log, Numbering, TIME, valid_time};
 use crate::{Item, Result};
 
 /// The fields of a review that are used; the others are skipped.
@@ -24,8 +24,11 @@ struct Review {
 }
 
 pub(super) fn read(reviews: &Path, metadata: &Path) -> Result<Log> {
-    let (mut events, mut users, mut items) =
-        (Vec::new(), Numbering::default(), Numbering::default());
+    let (mut events, mut users, mut items) = (
+        Events::default(),
+        Numbering::default(),
+        Numbering::default(),
+    );
     let mut lines = Lines::open(reviews)?;
     while let Some(line) = lines.next()? {
         let review: Review = match serde_json::from_str(line) {

@@ -12,7 +12,7 @@ use super::lines::Lines;
 use super::rows::json_fault;
 use super::short;
 use crate::error::{LineFault, MIN_HISTORY};
-use crate::log::{Clock, Event, Log, valid_time};
+use crate::log::{Clock, Event, Events, Log, valid_time};
 use crate::{Item, Result};
 
 /// Where the files lie.
@@ -39,7 +39,7 @@ pub(super) fn read(files: &Files) -> Result<Log> {
     } else {
         Clock::Rank
     };
-    let mut events = Vec::with_capacity(sequences.iter().map(Vec::len).sum());
+    let mut events = Events::default();
     for (user, sequence) in sequences.iter().enumerate() {
         for (place, &item) in sequence.iter().enumerate() {
             let time = times

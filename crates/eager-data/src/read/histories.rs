@@ -55,8 +55,9 @@ pub fn read_histories<E: From<DataError>>(
     };
     let (mut form, mut seen) = (None, HashSet::new());
     let mut current: Option<UserHistory> = None;
-    let mut on_row = |row: &[Option<Cell>], _: usize| {
-        let user = row[0].as_ref().map(Cell::text);
+    let mut on_row = |row: rows::Row, _: usize| {
+        let row = row?;
+        let user = row[0].as_ref().map(|cell| cell.text().into_owned());
         let user = user.ok_or_else(|| LineFault::MissingField("user".to_owned()))?;
         let (cell, found) = match (&row[1], &row[2]) {
             (Some(history), _) if form != Some(Row::Interaction) => (history, Row::User),
@@ -90,7 +91,7 @@ pub fn read_histories<E: From<DataError>>(
     let read = if path == Path::new("-") {
         rows::json_lines(Lines::standard_input(), &wanted, &mut on_row)
     } else {
-        Kind::of(path).and_then(|kind| rows::read(path, kind, &wanted, &mut on_row))
+        Kind::of(path).and_then(|kind| rows::read(path, kind, &wanted, &mut |_, _| {}, &mut on_row))
     };
     let read = read.and_then(|()| match (form, current) {
         (None, _) => Err(DataError::Empty {
@@ -113,7 +114,7 @@ fn ids(cell: &Cell, row: Row, separator: Option<&str>) -> Vec<String> {
         (Cell::Text(text), Row::User, Some(separator)) => {
             text.split(separator).map(str::to_owned).collect()
         }
-        (one, ..) => vec![one.text()],
+        (one, ..) => vec![one.text().into_owned()],
     };
     let parts = parts.iter().map(|part| part.trim());
     parts

@@ -1,19 +1,49 @@
 //! A text file, plain or gzip, line by line with line numbers; every reader of this crate stands on it.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::quotes::OpenQuote;
 use crate::error::LineFault;
 use crate::{DataError, Result};
+
+/// How much of a file has been read.
+#[derive(Clone, Default)]
+pub(crate) struct Meter {
+    read: Rc<Cell<u64>>,
+    size: u64,
+}
+
+impl Meter {
+    /// Bytes of the file as it lies there (packed, where it is packed) that were read, and all of them.
+    pub(crate) fn of(&self) -> (u64, u64) {
+        (self.read.get(), self.size)
+    }
+}
+
+struct Metered {
+    file: File,
+    meter: Meter,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.meter.read.set(self.meter.read.get() + n as u64);
+        Ok(n)
+    }
+}
 
 /// Opens `path`, through gzip where its name ends in `.gz`.
 ///
 /// # Errors
 /// When the file cannot be opened or holds no byte.
-pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead>, Meter)> {
     let file = File::open(path).map_err(DataError::io(path, "open"))?;
     let size = file.metadata().map_err(DataError::io(path, "read"))?.len();
     if size == 0 {
@@ -21,30 +51,38 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
             path: path.to_owned(),
         });
     }
+    let meter = Meter {
+        read: Rc::default(),
+        size,
+    };
+    let file = Metered {
+        file,
+        meter: meter.clone(),
+    };
     let file = BufReader::with_capacity(1 << 16, file);
     if path.extension().is_some_and(|e| e == "gz") {
-        Ok(Box::new(BufReader::with_capacity(
-            1 << 16,
-            MultiGzDecoder::new(file),
-        )))
-    } else {
-        Ok(Box::new(file))
+        let unpacked = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file));
+        return Ok((Box::new(unpacked), meter));
     }
+    Ok((Box::new(file), meter))
 }
 
 /// The lines of a file, without their line ends.
 pub(crate) struct Lines {
     path: PathBuf,
     reader: Box<dyn BufRead>,
+    meter: Meter,
     buffer: Vec<u8>,
     number: usize,
 }
 
 impl Lines {
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (reader, meter) = open(path)?;
         Ok(Self {
             path: path.to_owned(),
-            reader: open(path)?,
+            reader,
+            meter,
             buffer: Vec::new(),
             number: 0,
         })
@@ -55,6 +93,7 @@ impl Lines {
         Self {
             path: PathBuf::from("standard input"),
             reader: Box::new(std::io::stdin().lock()),
+            meter: Meter::default(),
             buffer: Vec::new(),
             number: 0,
         }
@@ -90,6 +129,11 @@ impl Lines {
         }
     }
 
+    /// How much of the file has been read.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Number of the line last returned, from 1; 0 before the first.
     pub(crate) fn number(&self) -> usize {
         self.number
@@ -101,8 +145,12 @@ impl Lines {
     }
 }
 
-/// A failed read of `line`: gzip's own faults are told from the system's.
+/// A failed read of `line`: an open quote and gzip's own faults are told from the system's.
 pub(crate) fn read_error(error: std::io::Error, path: &Path, line: usize) -> DataError {
+    let quote = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(&OpenQuote { line }) = quote {
+        return LineFault::OpenQuote.at(path, line);
+    }
     if path.extension().is_some_and(|e| e == "gz") {
         match error.kind() {
             ErrorKind::UnexpectedEof => return LineFault::TruncatedGzip.at(path, line),

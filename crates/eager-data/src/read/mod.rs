@@ -7,22 +7,27 @@ mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod python;
-mod rows;
-mod table;
+mod quotes;
+pub(crate) mod rows;
+pub(crate) mod table;
+pub(crate) mod times;
 
 use std::path::Path;
 
+use crate::acquire::Progress;
 use crate::log::Log;
 use crate::source::{FileRef, Source};
 use crate::{DataError, Result};
+use table::Strict;
 
-/// Reads `source`, whose files lie where `locate` says.
+/// Reads `source`, whose files lie where `locate` says; `progress` hears of tables.
 ///
 /// # Errors
 /// With file and line, when a file does not hold what its form asks for.
 pub(crate) fn read<'a>(
     source: &Source,
     locate: impl Fn(&FileRef) -> Result<&'a Path>,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Log> {
     match source {
         Source::Benchmark {
@@ -47,9 +52,14 @@ pub(crate) fn read<'a>(
             ..
         } => {
             let items = items.as_ref().map(&locate).transpose()?;
-            table::read(locate(interactions)?, items, columns, |_| {
-                Ok(rows::Kind::Atomic)
-            })
+            let kind = |_: &Path| Ok(rows::Kind::Atomic);
+            table::read(
+                locate(interactions)?,
+                items,
+                columns,
+                kind,
+                &mut Strict(progress),
+            )
         }
         Source::Table {
             interactions,
@@ -57,7 +67,13 @@ pub(crate) fn read<'a>(
             columns,
         } => {
             let items = items.as_ref().map(&locate).transpose()?;
-            table::read(locate(interactions)?, items, columns, rows::Kind::of)
+            table::read(
+                locate(interactions)?,
+                items,
+                columns,
+                rows::Kind::of,
+                &mut Strict(progress),
+            )
         }
         Source::Demo(config) => Ok(crate::demo::generate(config)),
     }

@@ -9,12 +9,17 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
 
-use super::rows::{Cell, EachRow, Wanted, places};
+use super::rows::{Cell, Counted, EachRow, Wanted, places};
 use super::table_error;
 use crate::error::LineFault;
 use crate::{DataError, Result};
 
-pub(super) fn read(path: &Path, wanted: &[Wanted], each: &mut EachRow) -> Result<()> {
+pub(super) fn read(
+    path: &Path,
+    wanted: &[Wanted],
+    counted: &mut Counted,
+    each: &mut EachRow,
+) -> Result<()> {
     let file = File::open(path).map_err(DataError::io(path, "open"))?;
     if file.metadata().map_err(DataError::io(path, "read"))?.len() == 0 {
         return Err(DataError::Empty {
@@ -60,6 +65,7 @@ pub(super) fn read(path: &Path, wanted: &[Wanted], each: &mut EachRow) -> Result
         .map(|place| place.and_then(|place| columns.binary_search(&place).ok()))
         .collect();
 
+    let total = reader.metadata().file_metadata().num_rows() as u64;
     let (mut row_number, mut values) = (0, vec![None; wanted.len()]);
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(broken)?;
@@ -67,11 +73,12 @@ pub(super) fn read(path: &Path, wanted: &[Wanted], each: &mut EachRow) -> Result
             RowIter::from_row_group(Some(projection.clone()), group.as_ref()).map_err(broken)?
         {
             row_number += 1;
+            counted(&|| (row_number as u64, total));
             let row =
                 row.map_err(|error| LineFault::Row(error.to_string()).at(path, row_number))?;
-            fill(&mut values, &row, &places, &scales, wanted)
+            let filled = fill(&mut values, &row, &places, &scales, wanted);
+            each(filled.map(|()| values.as_slice()), row_number)
                 .map_err(|fault| fault.at(path, row_number))?;
-            each(&values, row_number).map_err(|fault| fault.at(path, row_number))?;
         }
     }
     match row_number {
@@ -327,8 +334,9 @@ mod tests {
         read(
             &path,
             &wanted(&["user", "item", "nanos", "millis", "price", "tags", "item"]),
+            &mut |_| {},
             &mut |row, line| {
-                rows.push((line, row.to_vec()));
+                rows.push((line, row?.to_vec()));
                 Ok(())
             },
         )
@@ -362,7 +370,7 @@ mod tests {
         let path = folder.path().join("a.parquet");
         write(&path);
         let fault = |names: &[&str]| {
-            read(&path, &wanted(names), &mut |_, _| Ok(()))
+            read(&path, &wanted(names), &mut |_| {}, &mut |_, _| Ok(()))
                 .unwrap_err()
                 .to_string()
         };

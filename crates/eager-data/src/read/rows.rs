@@ -1,11 +1,14 @@
 //! Rows of a table with named columns, whatever it is written in: CSV, TSV, RecBole atomic, JSON lines, Parquet.
 
+use std::borrow::Cow;
+use std::io::Read;
 use std::path::Path;
 
-use csv::{ErrorKind, ReaderBuilder, StringRecord, Terminator};
+use csv::{ByteRecord, ErrorKind, ReaderBuilder, Terminator};
 use serde_json::{Map, Value};
 
 use super::lines::{self, Lines};
+use super::quotes::Quotes;
 use super::table_error;
 use crate::Result;
 use crate::error::LineFault;
@@ -69,12 +72,12 @@ pub(crate) enum Cell {
 
 impl Cell {
     /// As a raw id or running text; lists are joined by blanks.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> Cow<'_, str> {
         match self {
-            Cell::Text(text) => text.clone(),
-            Cell::Int(number) => number.to_string(),
-            Cell::Float(number) => number.to_string(),
-            Cell::List(parts) => parts.join(" "),
+            Cell::Text(text) => text.into(),
+            Cell::Int(number) => number.to_string().into(),
+            Cell::Float(number) => number.to_string().into(),
+            Cell::List(parts) => parts.join(" ").into(),
         }
     }
 
@@ -89,21 +92,51 @@ impl Cell {
     }
 }
 
-/// Called with the values of one row, in the order wanted; blank values are `None`.
-pub(crate) type EachRow<'a> =
-    dyn FnMut(&[Option<Cell>], usize) -> std::result::Result<(), LineFault> + 'a;
+/// The values of one row, in the order wanted, blank ones `None`; or what is wrong with a row that the reading can go on
+/// after.
+pub(crate) type Row<'a> = std::result::Result<&'a [Option<Cell>], LineFault>;
+
+/// Called with each row and its line (in Parquet: row); what it refuses ends the reading.
+pub(crate) type EachRow<'a> = dyn FnMut(Row, usize) -> std::result::Result<(), LineFault> + 'a;
+
+/// Hears now and then how much of a table is read: bytes (in Parquet: rows) so far, and in all.
+pub(crate) type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// After so many rows the progress is told.
+const STEP: usize = 1 << 15;
 
 /// Reads every row of the table at `path`.
 ///
 /// # Errors
 /// With file and line (in Parquet: row) of what cannot be read, or of what `each` refuses.
-pub(crate) fn read(path: &Path, kind: Kind, wanted: &[Wanted], each: &mut EachRow) -> Result<()> {
+pub(crate) fn read(
+    path: &Path,
+    kind: Kind,
+    wanted: &[Wanted],
+    progress: &mut Progress,
+    each: &mut EachRow,
+) -> Result<()> {
+    let mut rows = 0;
+    let mut counted = |meter: &dyn Fn() -> (u64, u64)| {
+        rows += 1;
+        if rows % STEP == 0 {
+            let (done, total) = meter();
+            progress(done, total);
+        }
+    };
     match kind {
-        Kind::Csv => separated(path, b',', kind, wanted, each),
-        Kind::Tsv | Kind::Atomic => separated(path, b'\t', kind, wanted, each),
-        Kind::Jsonl => json_lines(Lines::open(path)?, wanted, each),
+        Kind::Csv => separated(path, b',', kind, wanted, &mut counted, each),
+        Kind::Tsv | Kind::Atomic => separated(path, b'\t', kind, wanted, &mut counted, each),
+        Kind::Jsonl => {
+            let lines = Lines::open(path)?;
+            let meter = lines.meter().clone();
+            json_lines(lines, wanted, &mut |row, line| {
+                counted(&|| meter.of());
+                each(row, line)
+            })
+        }
         #[cfg(feature = "parquet")]
-        Kind::Parquet => super::parquet::read(path, wanted, each),
+        Kind::Parquet => super::parquet::read(path, wanted, &mut counted, each),
         #[cfg(not(feature = "parquet"))]
         Kind::Parquet => Err(table_error(
             path,
@@ -112,19 +145,30 @@ pub(crate) fn read(path: &Path, kind: Kind, wanted: &[Wanted], each: &mut EachRo
     }
 }
 
+/// Called once a row with what tells how far the reading is.
+pub(super) type Counted<'a> = dyn FnMut(&dyn Fn() -> (u64, u64)) + 'a;
+
 fn separated(
     path: &Path,
     delimiter: u8,
     kind: Kind,
     wanted: &[Wanted],
+    counted: &mut Counted,
     each: &mut EachRow,
 ) -> Result<()> {
+    let (stream, meter) = lines::open(path)?;
+    let quoted = kind == Kind::Csv;
+    let stream: Box<dyn Read> = match quoted {
+        true => Box::new(Quotes::new(stream, delimiter)),
+        false => stream,
+    };
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
         // With csv's own CRLF rule the line numbers of CRLF files are one too low; fields are trimmed below instead.
         .terminator(Terminator::Any(b'\n'))
-        .quoting(kind == Kind::Csv)
-        .from_reader(lines::open(path)?);
+        .quoting(quoted)
+        .flexible(true) // a row of another width is a fault of ours, with its fields at hand
+        .from_reader(stream);
     let header = match reader.headers() {
         Ok(header) if header.is_empty() => {
             return Err(crate::DataError::Empty {
@@ -132,7 +176,7 @@ fn separated(
             });
         }
         Ok(header) => header.clone(),
-        Err(error) => return Err(separated_error(error, path, 1)),
+        Err(error) => return Err(stream_error(error, path, 1)),
     };
     let columns = header
         .iter()
@@ -142,27 +186,58 @@ fn separated(
     let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
     let places = places(&names, wanted).map_err(|fault| fault.at(path, 1))?;
 
-    let mut record = StringRecord::new();
+    let mut record = ByteRecord::new();
     let mut values = vec![None; wanted.len()];
     loop {
-        let before = reader.position().line() as usize;
-        match reader.read_record(&mut record) {
+        let before = reader.position().line();
+        match reader.read_byte_record(&mut record) {
             Ok(false) => return Ok(()),
             Ok(true) => {}
-            Err(error) => return Err(separated_error(error, path, before)),
+            Err(error) => return Err(stream_error(error, path, before as usize)),
         }
-        let line = record
-            .position()
-            .map_or(before, |position| position.line() as usize);
-        for (value, place) in values.iter_mut().zip(&places) {
-            let field =
-                place.and_then(|place| Some((record.get(place)?.trim(), columns.get(place)?)));
-            *value = field
-                .filter(|(text, _)| !text.is_empty())
-                .map(|(text, column)| column.cell(text));
-        }
-        each(&values, line).map_err(|fault| fault.at(path, line))?;
+        counted(&|| meter.of());
+        // Blank lines are passed over, and are in the reader's own count of where the record began.
+        let breaks = record.as_slice().iter().filter(|&&b| b == b'\n').count() as u64;
+        let line = before.max(reader.position().line() - 1 - breaks) as usize;
+        let row = fields(&record, &columns, &places, &mut values).map(|()| values.as_slice());
+        each(row, line).map_err(|fault| fault.at(path, line))?;
     }
+}
+
+/// The wanted fields of a record.
+fn fields(
+    record: &ByteRecord,
+    columns: &[Column],
+    places: &[Option<usize>],
+    values: &mut [Option<Cell>],
+) -> std::result::Result<(), LineFault> {
+    if record.len() != columns.len() {
+        return Err(LineFault::FieldCount {
+            found: record.len() as u64,
+            expected: columns.len() as u64,
+        });
+    }
+    if let Err(error) = std::str::from_utf8(record.as_slice()) {
+        let bad = error.valid_up_to();
+        // The fields of a record lie end to end; in the line a delimiter stands before each but the first.
+        let ends = (0..record.len()).filter_map(|i| record.range(i));
+        let delimiters = ends.filter(|field| field.end <= bad).count();
+        return Err(LineFault::NotUtf8(bad + delimiters + 1));
+    }
+    for (value, place) in values.iter_mut().zip(places) {
+        let field = place.and_then(|place| Some((record.get(place)?, columns.get(place)?)));
+        *value = match field {
+            Some((bytes, column)) => {
+                let text = std::str::from_utf8(bytes);
+                let text = text.map_err(|error| LineFault::NotUtf8(error.valid_up_to() + 1))?;
+                Some(text.trim())
+                    .filter(|text| !text.is_empty())
+                    .map(|text| column.cell(text))
+            }
+            None => None,
+        };
+    }
+    Ok(())
 }
 
 /// A header field.
@@ -220,21 +295,12 @@ pub(super) fn places(
         .collect()
 }
 
-fn separated_error(error: csv::Error, path: &Path, before: usize) -> crate::DataError {
-    let line = error
-        .position()
-        .map_or(before, |position| position.line() as usize);
+/// A stream that cannot be read on.
+fn stream_error(error: csv::Error, path: &Path, line: usize) -> crate::DataError {
     let words = error.to_string();
     match error.into_kind() {
         ErrorKind::Io(error) => lines::read_error(error, path, line),
         ErrorKind::Utf8 { err, .. } => LineFault::NotUtf8(err.valid_up_to() + 1).at(path, line),
-        ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => LineFault::FieldCount {
-            found: len,
-            expected: expected_len,
-        }
-        .at(path, line),
         _ => LineFault::Row(words).at(path, line),
     }
 }
@@ -242,16 +308,30 @@ fn separated_error(error: csv::Error, path: &Path, before: usize) -> crate::Data
 /// Reads a JSON object a line.
 pub(super) fn json_lines(mut lines: Lines, wanted: &[Wanted], each: &mut EachRow) -> Result<()> {
     let mut values = vec![None; wanted.len()];
-    while let Some(line) = lines.next()? {
-        let object: Map<String, Value> = match serde_json::from_str(line) {
-            Ok(object) => object,
-            Err(error) => return Err(lines.at(json_fault(&error))),
+    loop {
+        let row = match lines.next() {
+            Ok(None) => return Ok(()),
+            Ok(Some(line)) => json_row(line, wanted, &mut values),
+            Err(crate::DataError::Line {
+                fault: fault @ LineFault::NotUtf8(_),
+                ..
+            }) => Err(fault),
+            Err(error) => return Err(error),
         };
-        for (value, column) in values.iter_mut().zip(wanted) {
-            *value =
-                json_cell(object.get(column.name), column.name).map_err(|fault| lines.at(fault))?;
-        }
-        each(&values, lines.number()).map_err(|fault| lines.at(fault))?;
+        let row = row.map(|()| values.as_slice());
+        each(row, lines.number()).map_err(|fault| lines.at(fault))?;
+    }
+}
+
+fn json_row(
+    line: &str,
+    wanted: &[Wanted],
+    values: &mut [Option<Cell>],
+) -> std::result::Result<(), LineFault> {
+    let object: Map<String, Value> =
+        serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+    for (value, column) in values.iter_mut().zip(wanted) {
+        *value = json_cell(object.get(column.name), column.name)?;
     }
     Ok(())
 }
@@ -331,8 +411,8 @@ mod tests {
             Kind::of(&path).unwrap()
         };
         let mut rows = Vec::new();
-        read(&path, kind, &wanted, &mut |row, line| {
-            rows.push((line, row.to_vec()));
+        read(&path, kind, &wanted, &mut |_, _| {}, &mut |row, line| {
+            rows.push((line, row?.to_vec()));
             Ok(())
         })
         .map(|()| rows)
@@ -389,6 +469,40 @@ mod tests {
         );
     }
 
+    /// Whoever wants to can go on after a row at fault, and hears of the next by its own line.
+    #[test]
+    fn the_reading_can_go_on_after_a_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("a.csv", &b"user,item\nu,i\nu\nu,\xff\n\nu,\"i\nj\"\nu,i,j\nu,i\n"[..]),
+            (
+                "a.jsonl",
+                b"{\"user\":1,\"item\":2}\n[]\n\xff\n\n{\"user\":1,\"item\":2}\n{\"user\":1}\n{\"user\":{}}\n{\"user\":1,\"item\":2}\n",
+            ),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let wanted = ["user", "item"].map(|name| Wanted {
+                name,
+                required: true,
+            });
+            let (mut good, mut bad) = (vec![], vec![]);
+            let kind = Kind::of(&path).unwrap();
+            read(&path, kind, &wanted, &mut |_, _| {}, &mut |row, line| {
+                match row {
+                    Ok(_) => good.push(line),
+                    Err(_) => bad.push(line),
+                }
+                Ok(())
+            })
+            .unwrap();
+            match name {
+                "a.csv" => assert_eq!((good, bad), (vec![2, 6, 9], vec![3, 4, 8])),
+                _ => assert_eq!((good, bad), (vec![1, 5, 6, 8], vec![2, 3, 4, 7])),
+            }
+        }
+    }
+
     #[test]
     fn faults_name_file_and_line() {
         for (name, content, words) in [
@@ -404,9 +518,14 @@ mod tests {
             ),
             ("a.csv", b"user,item\nu,\"i\nj\"\nu\n", "a.csv:4: 1 fields"),
             (
+                "a.csv",
+                b"user,item\nu,i\nu,\"i\nu,i\nu,i\n",
+                "a.csv:3: the quote opened in this line is not closed",
+            ),
+            (
                 "a.tsv",
                 b"user\titem\nu\t\xff\n",
-                "a.tsv:2: byte 1 of the line is not UTF-8",
+                "a.tsv:2: byte 3 of the line is not UTF-8",
             ),
             (
                 "a.inter",

@@ -1,77 +1,182 @@
 //! A log from two tables: interactions, and (where there is one) items.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
 use super::rows::{self, Cell, Kind, Wanted};
+use super::times::Times;
+use crate::acquire::Progress;
 use crate::error::LineFault;
-use crate::log::{Clock, Event, Log, Numbering, TIME, valid_time};
+use crate::log::{Clock, Event, Events, Log, Numbering};
 use crate::source::Columns;
 use crate::{Item, Result};
 
-/// Reads both tables; `kind` says what each is written in.
-pub(super) fn read(
+/// Who looks on while tables are read.
+pub(crate) trait Watch {
+    /// Hears now and then how far the reading is.
+    fn progress(&mut self, progress: Progress);
+
+    /// Says whether the reading goes on after a row at fault, without it.
+    ///
+    /// # Errors
+    /// The fault, where it does not.
+    fn fault(
+        &mut self,
+        path: &Path,
+        line: usize,
+        fault: LineFault,
+    ) -> std::result::Result<(), LineFault>;
+
+    /// Hears of every good row of the interactions …
+    fn event(&mut self, _line: usize, _event: &Event) {}
+
+    /// … and of the items, with the item's number where an interaction names it.
+    fn item(&mut self, _line: usize, _number: Option<u32>) {}
+}
+
+/// The first fault ends the reading.
+pub(super) struct Strict<'a>(pub(super) &'a mut dyn FnMut(Progress));
+
+impl Watch for Strict<'_> {
+    fn progress(&mut self, progress: Progress) {
+        (self.0)(progress);
+    }
+
+    fn fault(
+        &mut self,
+        _: &Path,
+        _: usize,
+        fault: LineFault,
+    ) -> std::result::Result<(), LineFault> {
+        Err(fault)
+    }
+}
+
+/// Reads both tables; `kind` says what each is written in. Held are 16 bytes an interaction and every id once; the tables
+/// themselves pass row by row.
+pub(crate) fn read(
     interactions: &Path,
     items: Option<&Path>,
     columns: &Columns,
     kind: impl Fn(&Path) -> Result<Kind>,
+    watch: &mut impl Watch,
 ) -> Result<Log> {
-    let (mut events, mut users, mut raw_items) =
-        (Vec::new(), Numbering::default(), Numbering::default());
-    let mut wanted = vec![
-        Wanted {
-            name: &columns.user,
-            required: true,
+    let mut log = Gathered::new(columns);
+    let wanted = log.wanted();
+    each_row(
+        interactions,
+        kind(interactions)?,
+        &wanted,
+        watch,
+        &mut |row, line, watch| {
+            let event = log.event(row)?;
+            log.events.push(event);
+            watch.event(line, &event);
+            Ok(())
         },
-        Wanted {
-            name: &columns.item,
-            required: true,
-        },
-    ];
-    wanted.extend(columns.timestamp.as_deref().map(|name| Wanted {
-        name,
-        required: true,
-    }));
-    // Without times, the place in the user's own history stands for one.
-    let mut lengths: Vec<u32> = Vec::new();
-    rows::read(interactions, kind(interactions)?, &wanted, &mut |row, _| {
-        let user = users.number(&required(row, 0, &columns.user)?.text());
-        let item = raw_items.number(&required(row, 1, &columns.item)?.text());
-        let time = match &columns.timestamp {
-            Some(name) => {
-                let cell = required(row, 2, name)?;
-                let bad = || LineFault::bad(name, cell.text(), TIME);
-                cell.number().and_then(valid_time).ok_or_else(bad)?
-            }
-            None => {
-                lengths.resize(lengths.len().max(user as usize + 1), 0);
-                lengths[user as usize] += 1;
-                f64::from(lengths[user as usize] - 1)
-            }
-        };
-        events.push(Event { user, item, time });
-        Ok(())
-    })?;
-    let clock = if columns.timestamp.is_some() {
-        Clock::Absolute
-    } else {
-        Clock::Rank
-    };
-    let catalogue = match items {
-        Some(path) => describe(path, kind(path)?, columns, &raw_items)?,
-        None => raw_items.bare_items(),
-    };
-    if events.is_empty() {
+    )?;
+    if log.events.is_empty() {
         return Err(crate::DataError::Empty {
             path: interactions.to_owned(),
         });
     }
+    let catalogue = match items {
+        Some(path) => describe(path, kind(path)?, columns, &log.items, watch)?,
+        None => log.items.bare_items(),
+    };
     Ok(Log {
-        events,
-        users: users.into_names(),
+        events: log.events,
+        users: log.users.into_names(),
         items: catalogue,
-        clock,
+        clock: match columns.timestamp {
+            Some(_) => Clock::Absolute,
+            None => Clock::Rank,
+        },
     })
+}
+
+/// Reads a table under the eyes of `watch`, who decides about faults of rows and of what `each` makes of them.
+fn each_row<W: Watch>(
+    path: &Path,
+    kind: Kind,
+    wanted: &[Wanted],
+    watch: &mut W,
+    each: &mut impl FnMut(&[Option<Cell>], usize, &mut W) -> std::result::Result<(), LineFault>,
+) -> Result<()> {
+    let watch = RefCell::new(watch);
+    let name = super::short(path);
+    let mut progress = |done, total| {
+        watch.borrow_mut().progress(Progress {
+            what: &name,
+            done,
+            total: Some(total),
+        });
+    };
+    rows::read(path, kind, wanted, &mut progress, &mut |row, line| {
+        let watch = &mut **watch.borrow_mut();
+        match row.and_then(|row| each(row, line, watch)) {
+            Err(fault) => watch.fault(path, line, fault),
+            Ok(()) => Ok(()),
+        }
+    })
+}
+
+/// What has been read of the interactions.
+struct Gathered<'a> {
+    columns: &'a Columns,
+    events: Events,
+    users: Numbering,
+    items: Numbering,
+    times: Times,
+    /// Of every user, where there are no times: the place in the history stands for one.
+    lengths: Vec<u32>,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(columns: &'a Columns) -> Self {
+        Self {
+            columns,
+            events: Events::default(),
+            users: Numbering::default(),
+            items: Numbering::default(),
+            times: Times::default(),
+            lengths: Vec::new(),
+        }
+    }
+
+    fn wanted(&self) -> Vec<Wanted<'a>> {
+        let names = [&self.columns.user, &self.columns.item].into_iter();
+        names
+            .chain(&self.columns.timestamp)
+            .map(|name| Wanted {
+                name,
+                required: true,
+            })
+            .collect()
+    }
+
+    fn event(&mut self, row: &[Option<Cell>]) -> std::result::Result<Event, LineFault> {
+        let user = required(row, 0, &self.columns.user)?.text();
+        let item = required(row, 1, &self.columns.item)?.text();
+        let time = match &self.columns.timestamp {
+            Some(name) => Some(self.times.read(required(row, 2, name)?, name)?),
+            None => None,
+        };
+        let user = self.users.number(&user);
+        Ok(Event {
+            user,
+            item: self.items.number(&item),
+            time: time.unwrap_or_else(|| f64::from(self.place(user))),
+        })
+    }
+
+    fn place(&mut self, user: u32) -> u32 {
+        let user = user as usize;
+        self.lengths.resize(self.lengths.len().max(user + 1), 0);
+        self.lengths[user] += 1;
+        self.lengths[user] - 1
+    }
 }
 
 /// The items of `raw_items` with what the table at `path` says of them. Rows of other items are checked and left.
@@ -80,6 +185,7 @@ fn describe(
     kind: Kind,
     columns: &Columns,
     raw_items: &Numbering,
+    watch: &mut impl Watch,
 ) -> Result<Vec<Item>> {
     let mut catalogue = raw_items.bare_items();
     let mut lines: HashMap<String, usize> = HashMap::new();
@@ -105,38 +211,48 @@ fn describe(
             required: true,
         })
         .collect();
-    rows::read(path, kind, &wanted, &mut |row, line| {
-        let id = required(row, 0, columns.id())?.text();
+    each_row(path, kind, &wanted, watch, &mut |row, line, watch| {
+        let id = required(row, 0, columns.id())?.text().into_owned();
         if let Some(&first) = lines.get(&id) {
             return Err(LineFault::DuplicateItem { item: id, first });
         }
-        if let Some(number) = raw_items.find(&id) {
-            let cell = |place: usize| names[place].and_then(|_| row[place].as_ref());
-            let text = |place: usize| cell(place).map(Cell::text);
-            let price = match cell(4) {
-                Some(cell) => Some(price(cell, names[4].unwrap_or_default())?),
-                None => None,
-            };
-            catalogue[number as usize] = Item {
-                id: id.clone(),
-                title: text(1),
-                brand: text(2),
-                categories: cell(3).map_or_else(Vec::new, |cell| split(cell, &columns.separator)),
-                price,
-                description: text(5),
-                keywords: text(6),
-                extra: columns
-                    .extra
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(i, name)| Some((name.clone(), text(7 + i)?)))
-                    .collect(),
-            };
+        let number = raw_items.find(&id);
+        if let Some(number) = number {
+            catalogue[number as usize] = item(&id, row, &names, columns)?;
         }
+        watch.item(line, number);
         lines.insert(id, line);
         Ok(())
     })?;
     Ok(catalogue)
+}
+
+/// The item of a row of the items' table; `names` has the column of each place.
+fn item(
+    id: &str,
+    row: &[Option<Cell>],
+    names: &[Option<&str>],
+    columns: &Columns,
+) -> std::result::Result<Item, LineFault> {
+    let cell = |place: usize| names[place].and_then(|_| row[place].as_ref());
+    let text = |place: usize| cell(place).map(|cell| cell.text().into_owned());
+    let price = match cell(4) {
+        Some(cell) => Some(price(cell, names[4].unwrap_or_default())?),
+        None => None,
+    };
+    let extra = columns.extra.iter().enumerate();
+    Ok(Item {
+        id: id.to_owned(),
+        title: text(1),
+        brand: text(2),
+        categories: cell(3).map_or_else(Vec::new, |cell| split(cell, &columns.separator)),
+        price,
+        description: text(5),
+        keywords: text(6),
+        extra: extra
+            .filter_map(|(i, name)| Some((name.clone(), text(7 + i)?)))
+            .collect(),
+    })
 }
 
 fn required<'a>(
@@ -197,6 +313,7 @@ mod tests {
             (!items.is_empty()).then_some(b.as_path()),
             columns,
             Kind::of,
+            &mut Strict(&mut |_| {}),
         )
         .map_err(|error| error.to_string())
     }

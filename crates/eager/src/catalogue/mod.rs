@@ -15,7 +15,7 @@ use eager_text::{Lsa, Places};
 
 use crate::cli::DeviceKind;
 use crate::logs::Progress;
-use crate::stages::Downloads;
+use crate::stages::FileBars;
 
 pub use measure::Measure;
 
@@ -141,7 +141,7 @@ impl Add {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let name = self.text_encoder.as_ref().unwrap_or(&source.encoder);
         let ways = "name the place of the same weights with --text-encoder, or give vectors with --vectors semantic=FILE";
-        let mut downloads = Downloads::default();
+        let mut downloads = FileBars::new("fetching");
         let device = self.device.open()?;
         let encoder = eager_text::open(name, &texts, &Places::new(), &device, &mut |p| {
             downloads.show(p.what, p.done, p.total);

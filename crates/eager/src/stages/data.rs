@@ -4,7 +4,7 @@ use anyhow::Result;
 use eager_data::{Dataset, Expected, PrepareConfig, Source, acquire};
 use serde::Serialize;
 
-use super::{Context, Downloads};
+use super::{Context, FileBars};
 use crate::logs::say;
 use crate::run::{Run, Stage, StageRecord};
 
@@ -23,7 +23,7 @@ struct Settings<'a> {
 /// When files cannot be had or are not what the manifest says, or the artefacts cannot be written or read back.
 pub fn run(run: &Run, ctx: &Context) -> Result<(StageRecord, Dataset)> {
     let manifest = &ctx.manifest;
-    let mut downloads = Downloads::default();
+    let mut downloads = FileBars::new("fetching");
     let acquired = acquire(manifest, &ctx.places, &mut |p| {
         downloads.show(p.what, p.done, p.total);
     })?;
@@ -45,7 +45,11 @@ pub fn run(run: &Run, ctx: &Context) -> Result<(StageRecord, Dataset)> {
         .collect();
     // The seed has no part in it: a shuffling tie rule has its own.
     let (record, _) = run.stage(Stage::Data, &settings, 0, &[], &files, |folder| {
-        Ok(Dataset::build(manifest, prepare, &acquired)?.save(folder)?)
+        let mut bars = FileBars::new("reading");
+        let dataset = Dataset::build(manifest, prepare, &acquired, &mut |p| {
+            bars.show(p.what, p.done, p.total);
+        })?;
+        Ok(dataset.save(folder)?)
     })?;
     let dataset = Dataset::load(&run.folder(Stage::Data))?;
     say(&dataset.statistics().table(settings.expected));

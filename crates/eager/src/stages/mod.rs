@@ -28,20 +28,28 @@ pub struct Context {
     pub seed: u64,
 }
 
-/// A bar for each file that is fetched, one after the other.
-#[derive(Default)]
-pub(crate) struct Downloads {
+/// A bar for each file that is fetched or read, one after the other.
+pub(crate) struct FileBars {
+    /// What is done with them: "fetching", "reading".
+    doing: &'static str,
     current: Option<(String, Progress)>,
 }
 
-impl Downloads {
+impl FileBars {
+    pub(crate) fn new(doing: &'static str) -> Self {
+        Self {
+            doing,
+            current: None,
+        }
+    }
+
     pub(crate) fn show(&mut self, what: &str, done: u64, total: Option<u64>) {
         let total = total.unwrap_or(done).max(done);
         let bar = match &mut self.current {
             Some((name, bar)) if name == what => bar,
             current => {
-                tracing::info!("fetching {what}");
-                let mut bar = Progress::new("fetching", total, 0);
+                tracing::info!("{} {what}", self.doing);
+                let mut bar = Progress::new(self.doing, total, 0);
                 bar.message(what.to_owned());
                 &mut current.insert((what.to_owned(), bar)).1
             }

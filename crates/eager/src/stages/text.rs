@@ -9,7 +9,7 @@ use eager_text::{TextEncoder, encode_cached};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Downloads};
+use super::{Context, FileBars};
 use crate::logs::Progress;
 use crate::run::{Run, Stage, StageRecord};
 
@@ -92,7 +92,7 @@ pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> R
 }
 
 fn open(ctx: &Context, name: &str, texts: &[&str]) -> Result<Box<dyn TextEncoder>> {
-    let mut downloads = Downloads::default();
+    let mut downloads = FileBars::new("fetching");
     let places = text_places(ctx);
     let opened = eager_text::open(name, texts, &places, &ctx.device, &mut |p| {
         downloads.show(p.what, p.done, p.total);
