@@ -195,6 +195,7 @@ fn of_kind(lists: Lists, kind: ListKind) -> Vec<Ranked> {
             score: score.log_prob,
             behaviour: here(Stream::Behaviour),
             semantic: here(Stream::Semantic),
+            direct: None,
         }
     })
     .collect()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InferError, Ranking, Result};
+use crate::{InferError, Ranking, RankingWeights, Result};
 
 /// How recommendations are made. `Default` is the paper's rule with the official code's beams.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct InferConfig {
     pub top_k: usize,
     /// How the streams' predictions are ranked. Paper: confidence; official code: sum.
     pub ranking: Ranking,
+    /// How much each prediction counts, unless they are ranked by confidence.
+    pub weights: RankingWeights,
     /// Whether items of the history are taken out of every list before it is ranked. Official code: no.
     pub mask_history: bool,
     /// Whether the whole catalogue is scored instead of searched.
@@ -27,6 +29,7 @@ impl Default for InferConfig {
             beams: 100,
             top_k: 20,
             ranking: Ranking::Confidence,
+            weights: RankingWeights::default(),
             mask_history: false,
             exact: false,
         }
@@ -51,6 +54,19 @@ impl InferConfig {
         }
         if self.top_k == 0 {
             return refuse("top_k", 0, "1 or more".to_owned());
+        }
+        for (field, weight) in [
+            ("weights.behaviour", self.weights.behaviour),
+            ("weights.semantic", self.weights.semantic),
+            ("weights.direct", self.weights.direct),
+        ] {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return Err(InferError::Config {
+                    field,
+                    found: weight.to_string(),
+                    expected: "a finite number, 0 or more".to_owned(),
+                });
+            }
         }
         if self.top_k > self.beams && !self.exact {
             let expected = format!("at most `beams`, {}", self.beams);
@@ -81,6 +97,7 @@ mod tests {
         };
         assert!(refused(|c| c.beams = 0).contains("`beams` is 0"));
         assert!(refused(|c| c.top_k = 0).contains("`top_k` is 0"));
+        assert!(refused(|c| c.weights.direct = -1.0).contains("`weights.direct` is -1"));
         assert!(refused(|c| c.beams = 10).contains("at most `beams`, 10"));
         let exact = InferConfig {
             beams: 1,

@@ -3,10 +3,9 @@
 
 use std::ops::Range;
 
-use eager_model::{PerStream, Stream};
 use serde::{Deserialize, Serialize};
 
-use crate::{InferConfig, InferError, Lists, Rank, Recommender, Result};
+use crate::{InferConfig, InferError, ItemScore, Lists, Rank, Recommender, Result};
 
 /// First items of every list whose log-probabilities an [`Evaluation`] keeps.
 pub const TOP: usize = 10;
@@ -24,6 +23,8 @@ pub struct Evaluation {
     pub behaviour: Vec<Rank>,
     /// In the semantic stream's list.
     pub semantic: Vec<Rank>,
+    /// In the direct head's list; empty without one.
+    pub direct: Vec<Rank>,
     /// What the first [`TOP`] items of each list are ranked by, to hold against the ranks
     /// ([`reliability`](crate::metrics::reliability)).
     pub scores: TopScores,
@@ -40,6 +41,8 @@ pub struct TopScores {
     pub behaviour: Vec<f32>,
     /// Of the semantic stream's list.
     pub semantic: Vec<f32>,
+    /// Of the direct head's list; empty without one.
+    pub direct: Vec<f32>,
 }
 
 fn check_targets(histories: usize, targets: &[u32], items: usize) -> Result<()> {
@@ -96,25 +99,31 @@ pub fn evaluate(
     check_targets(histories.len(), targets, recommender.n_items())?;
     let none: Vec<Rank> = vec![None; histories.len()];
     let unscored = vec![f32::NEG_INFINITY; histories.len() * TOP];
+    let has_direct = recommender.model().config().direct_head;
     let mut ranks = Evaluation {
         merged: none.clone(),
         behaviour: none.clone(),
-        semantic: none,
+        semantic: none.clone(),
+        direct: if has_direct { none } else { vec![] },
         scores: TopScores {
             merged: unscored.clone(),
             behaviour: unscored.clone(),
-            semantic: unscored,
+            semantic: unscored.clone(),
+            direct: if has_direct { unscored } else { vec![] },
         },
     };
-    let rank = |users: Range<usize>, lists: Vec<Lists>| -> Vec<(Found, PerStream<Found>)> {
+    let rank = |users: Range<usize>, lists: Vec<Lists>| -> Vec<[Option<Found>; 4]> {
         let targets = targets[users].iter();
         let rank = |(&target, lists): (&u32, Lists)| {
-            let single = |stream: Stream| {
-                let list = lists.streams[stream].iter();
-                found(list.map(|of| (of.item, of.log_prob)), target)
-            };
+            let single =
+                |list: &[ItemScore]| found(list.iter().map(|of| (of.item, of.log_prob)), target);
             let merged = lists.merged.iter().map(|of| (of.item, of.score));
-            (found(merged, target), PerStream::from_fn(single))
+            [
+                Some(found(merged, target)),
+                Some(single(&lists.streams.behaviour)),
+                Some(single(&lists.streams.semantic)),
+                has_direct.then(|| single(&lists.direct)),
+            ]
         };
         targets.zip(lists).map(rank).collect()
     };
@@ -128,13 +137,15 @@ pub fn evaluate(
         |users, found| {
             finished += users.len();
             let scores = &mut ranks.scores;
-            for (user, (merged, streams)) in users.zip(found) {
-                let (behaviour, semantic) = (streams.behaviour, streams.semantic);
-                for (of, ranks, scores) in [
-                    (merged, &mut ranks.merged, &mut scores.merged),
-                    (behaviour, &mut ranks.behaviour, &mut scores.behaviour),
-                    (semantic, &mut ranks.semantic, &mut scores.semantic),
-                ] {
+            for (user, found) in users.zip(found) {
+                let kept = [
+                    (&mut ranks.merged, &mut scores.merged),
+                    (&mut ranks.behaviour, &mut scores.behaviour),
+                    (&mut ranks.semantic, &mut scores.semantic),
+                    (&mut ranks.direct, &mut scores.direct),
+                ];
+                for (of, (ranks, scores)) in found.into_iter().zip(kept) {
+                    let Some(of) = of else { continue };
                     ranks[user] = of.rank;
                     scores[user * TOP..][..TOP].copy_from_slice(&of.scores);
                 }

@@ -13,7 +13,7 @@ mod workers;
 pub use config::InferConfig;
 pub use error::{InferError, Result};
 pub use evaluate::{Evaluation, TOP, TopScores, evaluate, popularity_ranks};
-pub use merge::{ItemScore, Ranked, Ranking};
+pub use merge::{ItemScore, Ranked, Ranking, RankingWeights};
 pub use metrics::{
     AtCutoff, BootstrapConfig, CUTOFFS, Difference, Interval, Metrics, MetricsError, Rank,
 };

@@ -1,4 +1,5 @@
 //! Two streams' predictions into one list (paper §3.5): an item once, ranked by confidence, or by the official code's sum.
+//! Where the model has a direct head, its predictions are merged as those of a third.
 
 use std::cmp::Ordering;
 
@@ -13,11 +14,36 @@ use crate::search::select;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ranking {
-    /// The log-probability of the code in the stream that predicted it; the higher one where both did (paper).
+    /// The log-probability of the code in the stream that predicted it; the highest where several did (paper).
     #[default]
     Confidence,
-    /// The sum of both streams' log-probabilities, of every item that one of them predicted (official code).
+    /// `Σ w·log p`, the weighted sum of all log-probabilities, of every item that one of them predicted (official code, with
+    /// both weights 1): a product of experts.
     Sum,
+    /// `log Σ w·p`, likewise: a mixture of experts.
+    Mixture,
+}
+
+/// How much each prediction counts with [`Ranking::Sum`] and [`Ranking::Mixture`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RankingWeights {
+    /// The behaviour stream's. Official code 1.
+    pub behaviour: f32,
+    /// The semantic stream's. Official code 1.
+    pub semantic: f32,
+    /// The direct head's, where there is one.
+    pub direct: f32,
+}
+
+impl Default for RankingWeights {
+    fn default() -> Self {
+        Self {
+            behaviour: 1.0,
+            semantic: 1.0,
+            direct: 1.0,
+        }
+    }
 }
 
 /// An item in one stream's list.
@@ -40,6 +66,9 @@ pub struct Ranked {
     pub behaviour: Option<f32>,
     /// Likewise in the semantic stream.
     pub semantic: Option<f32>,
+    /// Likewise by the direct head; never without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<f32>,
 }
 
 impl ItemScore {
@@ -88,39 +117,63 @@ pub(crate) fn best_items(
     list
 }
 
-/// The items of both lists, each once, ascending by item; with the log-probabilities of the lists that it is in.
-pub(crate) fn union(lists: PerStream<&[ItemScore]>) -> Vec<Ranked> {
-    let of = |score: &ItemScore, behaviour, semantic| Ranked {
-        item: score.item,
-        score: score.log_prob,
-        behaviour,
-        semantic,
+/// The items of all lists, each once, ascending by item; with the log-probabilities of the lists that it is in.
+pub(crate) fn union(streams: PerStream<&[ItemScore]>, direct: &[ItemScore]) -> Vec<Ranked> {
+    let of = |list: &[ItemScore], set: fn(&mut Ranked) -> &mut Option<f32>| {
+        let ranked = |score: &ItemScore| {
+            let mut ranked = Ranked {
+                item: score.item,
+                score: score.log_prob,
+                behaviour: None,
+                semantic: None,
+                direct: None,
+            };
+            *set(&mut ranked) = Some(score.log_prob);
+            ranked
+        };
+        list.iter().map(ranked).collect::<Vec<_>>()
     };
-    let behaviour = lists.behaviour.iter();
-    let semantic = lists.semantic.iter();
-    let mut all: Vec<Ranked> = behaviour
-        .map(|s| of(s, Some(s.log_prob), None))
-        .chain(semantic.map(|s| of(s, None, Some(s.log_prob))))
-        .collect();
-    all.sort_unstable_by_key(|r| (r.item, r.behaviour.is_none()));
+    let mut all = of(streams.behaviour, |ranked| &mut ranked.behaviour);
+    all.extend(of(streams.semantic, |ranked| &mut ranked.semantic));
+    all.extend(of(direct, |ranked| &mut ranked.direct));
+    all.sort_by_key(|ranked| ranked.item);
     all.dedup_by(|second, first| {
         let same = second.item == first.item;
         if same {
-            first.semantic = second.semantic;
+            first.semantic = first.semantic.or(second.semantic);
+            first.direct = first.direct.or(second.direct);
         }
         same
     });
     all
 }
 
-/// Scores and sorts a union: best first, equal ones by item. For [`Ranking::Sum`] both log-probabilities must be there.
-pub(crate) fn rank(all: &mut [Ranked], ranking: Ranking) {
+/// Scores and sorts a union: best first, equal ones by item. But for [`Ranking::Confidence`] all log-probabilities that
+/// there can be must be there.
+pub(crate) fn rank(all: &mut [Ranked], ranking: Ranking, weights: &RankingWeights) {
     for ranked in all.iter_mut() {
-        let or_none = |score: Option<f32>| score.unwrap_or(f32::NEG_INFINITY);
-        let (behaviour, semantic) = (or_none(ranked.behaviour), or_none(ranked.semantic));
+        let found = [
+            (ranked.behaviour, weights.behaviour),
+            (ranked.semantic, weights.semantic),
+            (ranked.direct, weights.direct),
+        ];
+        let found = found
+            .into_iter()
+            .filter_map(|(log_prob, w)| Some((log_prob?, w)));
+        let highest =
+            |found: &mut dyn Iterator<Item = f32>| found.fold(f32::NEG_INFINITY, f32::max);
         ranked.score = match ranking {
-            Ranking::Confidence => behaviour.max(semantic),
-            Ranking::Sum => behaviour + semantic,
+            Ranking::Confidence => highest(&mut found.map(|(log_prob, _)| log_prob)),
+            Ranking::Sum => found.map(|(log_prob, w)| w * log_prob).sum(),
+            Ranking::Mixture => {
+                let terms = found.map(|(log_prob, w)| w.ln() + log_prob);
+                let highest = highest(&mut terms.clone());
+                if highest == f32::NEG_INFINITY {
+                    highest
+                } else {
+                    highest + terms.map(|term| (term - highest).exp()).sum::<f32>().ln()
+                }
+            }
         };
     }
     all.sort_unstable_by(Ranked::best_first);
@@ -143,11 +196,13 @@ mod tests {
             list(&[(7, -1.0), (2, -2.0), (5, -3.0)]),
             list(&[(2, -1.5), (9, -1.5), (5, -4.0)]),
         );
-        let mut all = union(PerStream {
-            behaviour: &behaviour,
-            semantic: &semantic,
-        });
-        rank(&mut all, Ranking::Confidence);
+        let streams = PerStream {
+            behaviour: &behaviour[..],
+            semantic: &semantic[..],
+        };
+        let weights = RankingWeights::default();
+        let mut all = union(streams, &[]);
+        rank(&mut all, Ranking::Confidence, &weights);
         let found: Vec<_> = all.iter().map(|r| (r.item, r.score)).collect();
         assert_eq!(found, [(7, -1.0), (2, -1.5), (9, -1.5), (5, -3.0)]);
         assert_eq!((all[0].behaviour, all[0].semantic), (Some(-1.0), None));
@@ -156,9 +211,52 @@ mod tests {
             (Some(-2.0), Some(-1.5))
         );
         all.retain(|r| r.behaviour.is_some() && r.semantic.is_some());
-        rank(&mut all, Ranking::Sum);
+        rank(&mut all, Ranking::Sum, &weights);
         let found: Vec<_> = all.iter().map(|r| (r.item, r.score)).collect();
         assert_eq!(found, [(2, -3.5), (5, -7.0)]);
+    }
+
+    #[test]
+    fn the_direct_head_counts_as_a_third() {
+        let (behaviour, semantic) = (list(&[(1, -1.0)]), list(&[(1, -3.0), (2, -2.0)]));
+        let direct = list(&[(2, -0.5), (1, -2.0), (3, -4.0)]);
+        let streams = PerStream {
+            behaviour: &behaviour[..],
+            semantic: &semantic[..],
+        };
+        let mut all = union(streams, &direct);
+        let (one, two) = (all[0], all[1]);
+        assert_eq!(
+            (one.behaviour, one.semantic, one.direct),
+            (Some(-1.0), Some(-3.0), Some(-2.0))
+        );
+        assert_eq!(
+            (two.behaviour, two.semantic, two.direct),
+            (None, Some(-2.0), Some(-0.5))
+        );
+        rank(&mut all, Ranking::Confidence, &RankingWeights::default());
+        let items: Vec<u32> = all.iter().map(|r| r.item).collect();
+        assert_eq!(items, [2, 1, 3]);
+
+        let weights = RankingWeights {
+            behaviour: 0.5,
+            semantic: 0.25,
+            direct: 2.0,
+        };
+        let mut all = [one];
+        rank(&mut all, Ranking::Sum, &weights);
+        assert_eq!(all[0].score, -0.5 - 0.75 - 4.0);
+        rank(&mut all, Ranking::Mixture, &weights);
+        let mixture = 0.5 * (-1f64).exp() + 0.25 * (-3f64).exp() + 2.0 * (-2f64).exp();
+        assert!((f64::from(all[0].score) - mixture.ln()).abs() < 1e-6);
+        // A weight of 0 leaves its expert out.
+        let none = RankingWeights {
+            behaviour: 0.0,
+            semantic: 0.0,
+            direct: 1.0,
+        };
+        rank(&mut all, Ranking::Mixture, &none);
+        assert!((all[0].score + 2.0).abs() < 1e-6);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use eager_codes::{CodeTrie, ItemCodes};
 use eager_model::{Eager, Histories, Memory, Pass, PerStream, Stream};
-use eager_ops::{Dropout, Ops};
+use eager_ops::{Dropout, Ops, TreeScores};
 
 use crate::merge::{best_items, items_of, rank, union};
 use crate::search::widest;
@@ -40,6 +40,8 @@ pub struct Lists {
     pub merged: Vec<Ranked>,
     /// Each stream's own list, as long as its beams give (with `exact`, every item); best first.
     pub streams: PerStream<Vec<ItemScore>>,
+    /// The direct head's own list, as long as the streams'; empty without one.
+    pub direct: Vec<ItemScore>,
 }
 
 impl Recommender {
@@ -303,6 +305,7 @@ impl Recommender {
         allowed: Allowed<'_>,
     ) -> Result<Vec<Lists>> {
         let memory = self.encode(histories)?;
+        let direct = self.direct_scores(&memory)?;
         let masked: Vec<Vec<u32>> = histories
             .iter()
             .map(|history| {
@@ -312,12 +315,12 @@ impl Recommender {
                 masked
             })
             .collect();
+        let allowed = |history: usize, item| {
+            masked[history].binary_search(&item).is_err() && allowed(history, item)
+        };
         let mut every = PerStream::from_fn(|_| None);
         let lists: PerStream<Vec<Vec<ItemScore>>> = PerStream::try_from_fn(|stream| {
             let search = self.search(stream);
-            let allowed = |history: usize, item| {
-                masked[history].binary_search(&item).is_err() && allowed(history, item)
-            };
             if config.exact {
                 let scores = search.exact(&memory)?;
                 let lists = scores.iter().enumerate();
@@ -334,16 +337,34 @@ impl Recommender {
             });
             Ok(lists.collect())
         })?;
+        let keep = if config.exact {
+            keep
+        } else {
+            keep.min(config.beams)
+        };
+        let mut direct_lists: Vec<Vec<ItemScore>> = vec![vec![]; histories.len()];
+        if let Some(scores) = &direct {
+            for (history, list) in direct_lists.iter_mut().enumerate() {
+                *list = best_items(scores.row(history), keep, |item| allowed(history, item));
+            }
+        }
         let mut merged: Vec<Vec<Ranked>> = (0..histories.len())
             .map(|history| {
-                let first = |stream| {
-                    let list: &Vec<ItemScore> = &lists[stream][history];
-                    &list[..list.len().min(config.top_k)]
-                };
-                union(PerStream::from_fn(first))
+                fn first(list: &[ItemScore], top_k: usize) -> &[ItemScore] {
+                    &list[..list.len().min(top_k)]
+                }
+                let streams = PerStream::from_fn(|s| first(&lists[s][history], config.top_k));
+                union(streams, first(&direct_lists[history], config.top_k))
             })
             .collect();
-        if config.ranking == Ranking::Sum {
+        if config.ranking != Ranking::Confidence {
+            if let Some(scores) = &direct {
+                for (history, list) in merged.iter_mut().enumerate() {
+                    for ranked in list {
+                        ranked.direct = Some(scores.row(history)[ranked.item as usize]);
+                    }
+                }
+            }
             for stream in Stream::ALL {
                 match &every[stream] {
                     Some(scores) => {
@@ -364,17 +385,37 @@ impl Recommender {
         Ok(merged
             .into_iter()
             .zip(behaviour.into_iter().zip(semantic))
-            .map(|(mut merged, (behaviour, semantic))| {
-                rank(&mut merged, config.ranking);
+            .zip(direct_lists)
+            .map(|((mut merged, (behaviour, semantic)), direct)| {
+                rank(&mut merged, config.ranking, &config.weights);
                 Lists {
                     merged,
                     streams: PerStream {
                         behaviour,
                         semantic,
                     },
+                    direct,
                 }
             })
             .collect())
+    }
+
+    /// Log-probabilities of all items by the direct head, a row a history; `None` without one.
+    fn direct_scores(&self, memory: &Memory) -> Result<Option<TreeScores>> {
+        let pass = Pass {
+            ops: self.ops,
+            dropout: &Dropout::off(),
+            leaves: None,
+        };
+        let Some(queries) = self.model.direct(pass, memory)? else {
+            return Ok(None);
+        };
+        let all = vec![0..self.n_items() as u32; memory.rows.len()];
+        Ok(Some(self.ops.tree_scores(
+            &queries,
+            self.model.items(),
+            &all,
+        )?))
     }
 
     /// Gives every item of `merged` its log-probability in `stream`: from the stream's own list, else by scoring it.

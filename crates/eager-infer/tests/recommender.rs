@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use candle_core::Device;
 use common::{histories, recommender, slices};
 use eager_infer::{InferConfig, Metrics, Ranked, Ranking, Recommender, evaluate};
-use eager_model::PerStream;
-use eager_ops::Ops;
+use eager_model::{EagerConfig, Pass, PerStream};
+use eager_ops::{Dropout, Ops};
 
 /// The same items in the same order, but for neighbours that are equal within float noise.
 fn same(a: &[Ranked], b: &[Ranked]) {
@@ -30,7 +30,7 @@ fn same(a: &[Ranked], b: &[Ranked]) {
 
 fn settings() -> Vec<InferConfig> {
     let mut all = vec![];
-    for ranking in [Ranking::Confidence, Ranking::Sum] {
+    for ranking in [Ranking::Confidence, Ranking::Sum, Ranking::Mixture] {
         for mask_history in [false, true] {
             for top_k in [10, 90] {
                 all.push(InferConfig {
@@ -38,7 +38,7 @@ fn settings() -> Vec<InferConfig> {
                     top_k,
                     ranking,
                     mask_history,
-                    exact: false,
+                    ..InferConfig::default()
                 });
             }
         }
@@ -83,7 +83,7 @@ fn narrow_beams_give_valid_distinct_items() {
     let recommender = recommender(Ops::Fused);
     let histories = histories(20, 6);
     let histories = slices(&histories);
-    for ranking in [Ranking::Confidence, Ranking::Sum] {
+    for ranking in [Ranking::Confidence, Ranking::Sum, Ranking::Mixture] {
         let config = InferConfig {
             beams: 7,
             top_k: 5,
@@ -99,6 +99,10 @@ fn narrow_beams_give_valid_distinct_items() {
                 let (b, s) = (ranked.behaviour, ranked.semantic);
                 match ranking {
                     Ranking::Sum => assert_eq!(ranked.score, b.unwrap() + s.unwrap()),
+                    Ranking::Mixture => {
+                        let mixture = (b.unwrap().exp() + s.unwrap().exp()).ln();
+                        assert!((ranked.score - mixture).abs() < 1e-5);
+                    }
                     Ranking::Confidence => {
                         let best = [b, s].into_iter().flatten().max_by(f32::total_cmp);
                         assert_eq!(Some(ranked.score), best);
@@ -106,6 +110,91 @@ fn narrow_beams_give_valid_distinct_items() {
                 }
             }
             assert!(lists.merged.is_sorted_by(|a, b| a.score >= b.score));
+        }
+    }
+}
+
+/// The direct head's list is a softmax over the catalogue of the products of its query with the items' embeddings, and every
+/// item that any list predicts is ranked by all three log-probabilities.
+#[test]
+fn the_direct_head_is_a_softmax_over_the_catalogue_and_a_third_list() {
+    let model = EagerConfig {
+        direct_head: true,
+        ..common::config()
+    };
+    let recommender = common::recommender_of(&model, Ops::Fused);
+    let histories = histories(20, 5);
+    let histories = slices(&histories);
+    let pass = Pass {
+        ops: Ops::Plain,
+        dropout: &Dropout::off(),
+        leaves: None,
+    };
+    let memory = recommender.encode(&histories).unwrap();
+    let queries = recommender.model().direct(pass, &memory).unwrap().unwrap();
+    let queries: Vec<Vec<f32>> = queries.to_vec2().unwrap();
+    let items: Vec<Vec<f32>> = recommender.model().items().to_vec2().unwrap();
+    let naive = |history: usize| -> Vec<f64> {
+        let logit = |item: &Vec<f32>| -> f64 {
+            let terms = item.iter().zip(&queries[history]);
+            terms.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        let logits: Vec<f64> = items.iter().map(logit).collect();
+        let normaliser = logits.iter().map(|x| x.exp()).sum::<f64>().ln();
+        logits.into_iter().map(|x| x - normaliser).collect()
+    };
+    let config = InferConfig {
+        beams: 30,
+        top_k: 10,
+        ranking: Ranking::Sum,
+        ..InferConfig::default()
+    };
+    let exact = InferConfig {
+        exact: true,
+        ..config.clone()
+    };
+    let all = recommender.lists(&histories, &exact).unwrap();
+    for (history, lists) in recommender
+        .lists(&histories, &config)
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        let want = naive(history);
+        assert_eq!(lists.direct.len(), 30);
+        assert!(lists.direct.is_sorted_by(|a, b| a.log_prob >= b.log_prob));
+        for score in &lists.direct {
+            let want = want[score.item as usize];
+            assert!((f64::from(score.log_prob) - want).abs() < 1e-5);
+        }
+        let best = want.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        assert!((f64::from(lists.direct[0].log_prob) - best).abs() < 1e-5);
+        let first =
+            |list: &[eager_infer::ItemScore]| list[..10].iter().map(|s| s.item).collect::<Vec<_>>();
+        let mut predicted = first(&lists.direct);
+        predicted.extend(first(&lists.streams.behaviour));
+        predicted.extend(first(&lists.streams.semantic));
+        let predicted: HashSet<u32> = predicted.into_iter().collect();
+        let merged: HashSet<u32> = lists.merged.iter().map(|r| r.item).collect();
+        assert_eq!(merged, predicted);
+        for ranked in &lists.merged {
+            let of = |list: &[eager_infer::ItemScore]| {
+                list.iter()
+                    .find(|s| s.item == ranked.item)
+                    .unwrap()
+                    .log_prob
+            };
+            let every = &all[history];
+            let parts = [
+                (ranked.behaviour, of(&every.streams.behaviour)),
+                (ranked.semantic, of(&every.streams.semantic)),
+                (ranked.direct, of(&every.direct)),
+            ];
+            for (found, want) in parts {
+                assert!((found.unwrap() - want).abs() < 1e-5, "{ranked:?}");
+            }
+            let sum: f32 = parts.iter().map(|(_, want)| want).sum();
+            assert!((ranked.score - sum).abs() < 1e-4);
         }
     }
 }

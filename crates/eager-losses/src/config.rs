@@ -12,6 +12,9 @@ pub struct LossConfig {
     pub contrastive: ContrastiveConfig,
     /// The semantic-guided transfer task.
     pub transfer: TransferConfig,
+    /// Weight of the direct head's cross-entropy over the whole catalogue; 0 leaves it out. Not in the paper, see
+    /// `docs/eager-plus.md`; needs the model's `direct_head`.
+    pub direct: f64,
 }
 
 /// The generation loss (paper §3.2).
@@ -151,6 +154,7 @@ impl LossConfig {
                 detach_tokens: true,
                 ..TransferConfig::default()
             },
+            direct: 0.0,
         }
     }
 
@@ -174,6 +178,7 @@ impl LossConfig {
             ("contrastive.semantic", c.semantic),
             ("transfer.reconstruction", t.reconstruction),
             ("transfer.recognition", t.recognition),
+            ("direct", self.direct),
         ];
         for (field, weight) in weights {
             if !(weight >= 0.0 && weight.is_finite()) {

@@ -31,6 +31,9 @@ pub struct EagerConfig {
     pub guide: Guide,
     /// Whether the transfer task's gradient stops at the semantic summary. Paper's text: no; official code: yes.
     pub detach_guide: bool,
+    /// Whether there is a head beside the decoders that scores every item directly, from the encoder's state at the newest
+    /// item. Not in the paper, see `docs/eager-plus.md`; needs `items = "shared"`.
+    pub direct_head: bool,
     /// Standard deviation of the normal distribution that weights are drawn from. BERT, so official code: 0.02.
     pub init: f64,
 }
@@ -70,6 +73,7 @@ impl Default for EagerConfig {
             normalise_summary: false,
             guide: Guide::Summary,
             detach_guide: false,
+            direct_head: false,
             init: 0.02,
         }
     }
@@ -131,6 +135,10 @@ impl EagerConfig {
                 &format!("2 to {}", eager_ops::MAX_KEYS),
             );
         }
+        if self.direct_head && self.items != ItemTable::Shared {
+            let expected = "`items = \"shared\"` with it: it scores the rows of one table of items";
+            return refuse("direct_head", "true".to_owned(), expected);
+        }
         if !(self.init > 0.0 && self.init.is_finite()) {
             return refuse("init", self.init.to_string(), "a finite number above 0");
         }
@@ -170,6 +178,10 @@ mod tests {
         assert!(refused(|c| c.dropout = 1.0).contains("`dropout`"));
         assert!(refused(|c| c.window = 1).contains("`window` is 1"));
         assert!(refused(|c| c.encoder_layers = 0).contains("`encoder_layers`"));
+        assert!(
+            refused(|c| (c.direct_head, c.items) = (true, ItemTable::PerStream))
+                .contains("`direct_head`")
+        );
         assert!(refused(|c| c.init = f64::NAN).contains("`init`"));
     }
 }

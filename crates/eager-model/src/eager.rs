@@ -6,6 +6,7 @@ use eager_codes::CodeTrie;
 use eager_ops::Ops;
 
 use crate::decoder::{Decoded, Decoder, Decoding, SUMMARY, TargetCodes};
+use crate::direct::DirectHead;
 use crate::encoder::{Encoder, Histories, Memory};
 use crate::layers::{Linear, Pass};
 use crate::transfer::{SPECIALS, Transfer, TransferCodes, mask_token};
@@ -28,6 +29,7 @@ pub struct Eager {
     decoders: PerStream<Decoder>,
     projections: PerStream<Linear>,
     transfer: Transfer,
+    direct: Option<DirectHead>,
     parameters: Parameters,
 }
 
@@ -64,12 +66,16 @@ impl Eager {
             Linear::new(w, &name, config.d_model, dims[stream], config.init)
         })?;
         let transfer = Transfer::new(w, config, tries.behaviour.levels(), dims.semantic)?;
+        let direct = (config.direct_head)
+            .then(|| DirectHead::new(w, config))
+            .transpose()?;
         Ok(Self {
             config: config.clone(),
             encoder,
             decoders,
             projections,
             transfer,
+            direct,
             parameters: weights.finish()?,
         })
     }
@@ -92,6 +98,22 @@ impl Eager {
     /// When a history is longer, or holds an unknown item.
     pub fn encode(&self, pass: Pass<'_>, histories: &Histories) -> Result<Memory> {
         self.encoder.forward(pass, histories)
+    }
+
+    /// What the direct head makes of histories, `[batch, d]`: logits over the catalogue are its products with
+    /// [`items`](Self::items). `None` without [`EagerConfig::direct_head`].
+    ///
+    /// # Errors
+    /// When memory cannot be had.
+    pub fn direct(&self, pass: Pass<'_>, memory: &Memory) -> Result<Option<Tensor>> {
+        let direct = self.direct.as_ref();
+        direct.map(|head| head.forward(pass, memory)).transpose()
+    }
+
+    /// The items' embeddings that the encoder reads, `[n_items, d]`; `[2 · n_items, d]` with a table for each stream.
+    #[must_use]
+    pub fn items(&self) -> &Tensor {
+        self.encoder.items()
     }
 
     /// All tokens of a stream.

@@ -85,6 +85,10 @@ impl Encoder {
         })
     }
 
+    pub(crate) fn items(&self) -> &Tensor {
+        &self.items
+    }
+
     pub(crate) fn forward(&self, pass: Pass<'_>, histories: &Histories) -> Result<Memory> {
         let rows = &histories.rows;
         if rows.longest() >= self.window {

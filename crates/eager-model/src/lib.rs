@@ -3,6 +3,7 @@
 mod config;
 mod decoder;
 mod din;
+mod direct;
 mod eager;
 mod encoder;
 mod layers;

@@ -91,7 +91,7 @@ pub struct RunArgs {
     /// `demo` is generated and needs nothing; the form of a manifest is described in docs/datasets.md.
     pub dataset: String,
 
-    /// Settings: `paper`, `official` (what the authors' code runs), or a TOML file
+    /// Settings: `paper`, `plus` (ours, beyond the paper), `official` (what the authors' code runs), or a TOML file
     ///
     /// A file changes some keys of `paper`; a run's `config.toml` has all of them, and can be given here.
     #[arg(long, value_name = "NAME|FILE", default_value = "paper")]

@@ -1,6 +1,6 @@
 //! The whole configuration of a run: a section a stage, all of it in one TOML file, saved with the run.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use eager_codes::CodesConfig;
 use eager_data::{Manifest, Order, PrepareConfig};
 use eager_infer::metrics::BootstrapConfig;
@@ -49,10 +49,23 @@ pub struct BehaviourConfig {
     pub training: DinTraining,
 }
 
+/// Which item of every user is held out and ranked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldOut {
+    /// The last but one: for choosing among settings. Training stopped early by it, so figures are a little too good.
+    Valid,
+    /// The last, after all others: what tables are made of.
+    #[default]
+    Test,
+}
+
 /// The test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
+    /// Which item of every user is ranked.
+    pub held_out: HeldOut,
     /// How items are recommended.
     pub infer: InferConfig,
     /// How intervals are made.
@@ -64,6 +77,7 @@ pub struct EvalConfig {
 impl Default for EvalConfig {
     fn default() -> Self {
         Self {
+            held_out: HeldOut::default(),
             infer: InferConfig::default(),
             bootstrap: BootstrapConfig::default(),
             exact_users: 1_000,
@@ -130,6 +144,16 @@ impl Config {
         config
     }
 
+    /// Beyond the paper (`docs/eager-plus.md`): a direct head beside the two decoders, and all three predictions in the ranking.
+    #[must_use]
+    pub fn plus(manifest: &Manifest) -> Self {
+        let mut config = Self::paper(manifest);
+        config.model.direct_head = true;
+        config.losses.direct = 1.0;
+        config.eval.infer.ranking = Ranking::Sum;
+        config
+    }
+
     /// Checks every section, so that a long run does not fail at its last stage.
     ///
     /// # Errors
@@ -143,6 +167,12 @@ impl Config {
         training.validate().context("behaviour.training")?;
         self.model.validate().context("model")?;
         self.losses.validate().context("losses")?;
+        let (head, weight) = (self.model.direct_head, self.losses.direct);
+        ensure!(
+            head == (weight > 0.0),
+            "`model.direct_head` is {head}, `losses.direct` {weight}: the head needs a weight above 0 to be trained, and \
+             the weight the head"
+        );
         self.training.validate()?;
         self.eval.infer.validate().context("eval.infer")?;
         self.eval.bootstrap.validate().context("eval.bootstrap")?;

@@ -65,12 +65,13 @@ fn prepare(args: &RunArgs) -> Result<(Context, PathBuf)> {
     let manifest = Manifest::find(&args.dataset)?;
     let (base, file, default_name) = match args.config.as_str() {
         "paper" => (Config::paper(&manifest), None, "paper".to_owned()),
+        "plus" => (Config::plus(&manifest), None, "plus".to_owned()),
         "official" => (Config::official(&manifest), None, "official".to_owned()),
         path => {
             let path = Path::new(path);
             if !path.is_file() {
                 bail!(
-                    "--config {}: neither `paper`, `official` nor a file",
+                    "--config {}: neither `paper`, `plus`, `official` nor a file",
                     path.display()
                 );
             }

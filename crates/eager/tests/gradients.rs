@@ -162,6 +162,18 @@ fn cases() -> Vec<(&'static str, EagerConfig, LossConfig, Variant)> {
             metric(Metric::L2),
             Variant::Balanced,
         ),
+        (
+            "direct head",
+            small(EagerConfig {
+                direct_head: true,
+                ..EagerConfig::default()
+            }),
+            LossConfig {
+                direct: 0.7,
+                ..LossConfig::default()
+            },
+            Variant::Plain,
+        ),
     ]
 }
 
@@ -258,7 +270,8 @@ fn the_fused_path_agrees_with_the_plain_one() {
     }
 }
 
-/// Rows of tables as leaves change where the gradient is found, and no bit of it.
+/// Rows of tables as leaves change where the gradient is found, and no bit of it; but of a table that is also read whole the
+/// order of additions.
 #[test]
 fn leaves_have_the_gradients_of_their_tables() {
     for (name, config, losses, variant) in cases() {
@@ -271,13 +284,24 @@ fn leaves_have_the_gradients_of_their_tables() {
             let own = loss_of(&model, &items, &losses, ops, Some(&leaves));
             let store = own.backward().unwrap();
             for (parameter, var, _) in model.parameters().parts() {
-                let table = parameter.ends_with(".tokens") || parameter == "encoder.items";
+                // The direct head reads every item's embedding, so the whole table.
+                let items = parameter == "encoder.items" && !config.direct_head;
+                let table = parameter.ends_with(".tokens") || items;
                 assert_eq!(store.get(&var).is_none(), table, "{name}: {parameter}");
             }
             let own = leaves.gradients(store);
             for (parameter, var, _) in model.parameters().parts() {
                 let of = |grads: &Gradients| flat(&grads.get(&var).unwrap().unwrap());
-                assert_eq!(of(&own), of(&whole), "{name}: {parameter}");
+                let (own, whole) = (of(&own), of(&whole));
+                if parameter == "encoder.items" && config.direct_head {
+                    let mut pairs = own.iter().zip(&whole);
+                    assert!(
+                        pairs.all(|(own, whole)| (own - whole).abs() < 1e-6),
+                        "{name}: {parameter}"
+                    );
+                } else {
+                    assert_eq!(own, whole, "{name}: {parameter}");
+                }
             }
         }
     }

@@ -35,6 +35,11 @@ pub fn config() -> EagerConfig {
 
 /// 70 items: a plain tree of uneven shape, and a balanced one where some items have several leaves.
 pub fn recommender(ops: Ops) -> Recommender {
+    recommender_of(&config(), ops)
+}
+
+/// The same with a model of another form.
+pub fn recommender_of(config: &EagerConfig, ops: Ops) -> Recommender {
     let codes = PerStream {
         behaviour: codes(70, 4, Variant::Plain, 1),
         semantic: codes(70, 5, Variant::Balanced, 2),
@@ -51,7 +56,7 @@ pub fn recommender(ops: Ops) -> Recommender {
             semantic: 4,
         },
     };
-    let model = Eager::new(&config(), &catalogue, Weights::random(3, &Device::Cpu)).unwrap();
+    let model = Eager::new(config, &catalogue, Weights::random(3, &Device::Cpu)).unwrap();
     Recommender::new(model, codes, ops).unwrap()
 }
 

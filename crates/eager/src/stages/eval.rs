@@ -1,4 +1,4 @@
-//! Stage `eval`: every user's held-out item ranked among all items, by the merged list, by each stream alone and by
+//! Stage `eval`: every user's held-out item (the test's, or validation's for choosing settings) ranked among all items, by the merged list, by each stream alone and by
 //! popularity; the figures with their intervals, and how often the beams find what scoring everything would.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use super::Context;
-use crate::config::EvalConfig;
+use crate::config::{EvalConfig, HeldOut};
 use crate::logs::Progress;
 use crate::report::Report;
 use crate::run::{Run, Stage, StageRecord, write_atomic, write_json};
@@ -44,7 +44,7 @@ struct Beams {
 pub struct Calibration {
     /// First items of every list that were looked at.
     pub top: usize,
-    /// By list: `behaviour`, `semantic`, and `merged` where that is ranked by a probability (by confidence, not by sum).
+    /// By list: `behaviour`, `semantic`, `direct` where the model has that head, and `merged` where that is ranked by a probability (by confidence, not by sum).
     pub lists: BTreeMap<String, Vec<ReliabilityBin>>,
 }
 
@@ -80,7 +80,7 @@ pub fn run(
             let split = Split::new(dataset)?;
             let recommender =
                 Recommender::load(&run.folder(Stage::Model), &ctx.device)?.with_ops(config.ops);
-            let users = Users::of(&split);
+            let users = Users::of(&split, eval.held_out);
             let histories = users.histories();
             let mut progress = Progress::new("ranking", split.n_users() as u64, 0);
             let ranks = evaluate(
@@ -119,6 +119,14 @@ pub fn run(
                 write_json(&folder.join("beams.json"), &beams)?;
             }
             let figures = |ranks: &[Rank]| Metrics::new(ranks, &CUTOFFS);
+            let mut streams = BTreeMap::from([
+                ("behaviour".to_owned(), figures(&ranks.behaviour)?),
+                ("semantic".to_owned(), figures(&ranks.semantic)?),
+                ("merged".to_owned(), figures(&ranks.merged)?),
+            ]);
+            if !ranks.direct.is_empty() {
+                streams.insert("direct".to_owned(), figures(&ranks.direct)?);
+            }
             let report = Report {
                 dataset: dataset.name.clone(),
                 users: split.n_users(),
@@ -132,13 +140,12 @@ pub fn run(
                     &eval.bootstrap,
                     seed,
                 )?),
-                streams: BTreeMap::from([
-                    ("behaviour".to_owned(), figures(&ranks.behaviour)?),
-                    ("semantic".to_owned(), figures(&ranks.semantic)?),
-                    ("merged".to_owned(), figures(&ranks.merged)?),
-                ]),
+                streams,
                 baselines: BTreeMap::from([("popularity".to_owned(), figures(&popularity)?)]),
-                paper: ctx.manifest.paper.clone(),
+                // The paper's figures are about the test.
+                paper: (eval.held_out == HeldOut::Test)
+                    .then(|| ctx.manifest.paper.clone())
+                    .flatten(),
             };
             write_json(&folder.join("metrics.json"), &report)
         },
@@ -153,12 +160,20 @@ struct Users {
 }
 
 impl Users {
-    fn of(split: &Split) -> Self {
+    fn of(split: &Split, held_out: HeldOut) -> Self {
         let ids = |items: &[ItemId]| items.iter().map(|i| i.0).collect();
+        let known = |user| match held_out {
+            HeldOut::Valid => split.valid_history(user),
+            HeldOut::Test => split.test_history(user),
+        };
+        let target = |user| match held_out {
+            HeldOut::Valid => split.valid_target(user),
+            HeldOut::Test => split.test_target(user),
+        };
         let users = 0..split.n_users();
         Self {
-            items: users.clone().map(|u| ids(split.test_history(u))).collect(),
-            targets: users.map(|u| split.test_target(u).0).collect(),
+            items: users.clone().map(|user| ids(known(user))).collect(),
+            targets: users.map(|user| target(user).0).collect(),
         }
     }
 
@@ -172,6 +187,7 @@ fn protocol(ctx: &Context) -> Map<String, serde_json::Value> {
     let (config, infer) = (&ctx.config, &ctx.config.eval.infer);
     let entries = [
         ("split", json!("leave-one-out")),
+        ("held_out", json!(config.eval.held_out)),
         ("order", json!(config.prepare.order)),
         ("ties", json!(config.prepare.ties)),
         ("candidates", json!("all items")),
@@ -183,10 +199,19 @@ fn protocol(ctx: &Context) -> Map<String, serde_json::Value> {
         ("exact", json!(infer.exact)),
         ("seed", json!(ctx.seed)),
     ];
-    entries
+    let mut protocol: Map<_, _> = entries
         .map(|(k, v)| (k.to_owned(), v))
         .into_iter()
-        .collect()
+        .collect();
+    if infer.ranking != Ranking::Confidence {
+        let w = &infer.weights;
+        let mut weights = format!("behaviour {}, semantic {}", w.behaviour, w.semantic);
+        if config.model.direct_head {
+            weights += &format!(", direct {}", w.direct);
+        }
+        protocol.insert("weights".to_owned(), json!(weights));
+    }
+    protocol
 }
 
 /// A line a user: raw id, raw id of the target, and its rank in each list, empty where it is in none.
@@ -198,24 +223,25 @@ fn write_ranks(
     popularity: &[Rank],
 ) -> Result<()> {
     let mut csv = csv::Writer::from_writer(vec![]);
-    csv.write_record([
-        "user",
-        "target",
-        "merged",
-        "behaviour",
-        "semantic",
-        "popularity",
-    ])?;
+    let mut lists = vec![
+        ("merged", &ranks.merged[..]),
+        ("behaviour", &ranks.behaviour),
+        ("semantic", &ranks.semantic),
+        ("popularity", popularity),
+    ];
+    if !ranks.direct.is_empty() {
+        lists.push(("direct", &ranks.direct));
+    }
+    let names = lists.iter().map(|(name, _)| *name);
+    csv.write_record(["user", "target"].into_iter().chain(names))?;
     let text = |rank: Rank| rank.map_or(String::new(), |r| r.to_string());
     for (user, &target) in users.targets.iter().enumerate() {
-        csv.write_record([
+        let ids = [
             dataset.users[user].clone(),
             dataset.items[target as usize].id.clone(),
-            text(ranks.merged[user]),
-            text(ranks.behaviour[user]),
-            text(ranks.semantic[user]),
-            text(popularity[user]),
-        ])?;
+        ];
+        let ranks = lists.iter().map(|(_, ranks)| text(ranks[user]));
+        csv.write_record(ids.into_iter().chain(ranks))?;
     }
     let bytes = csv.into_inner().context("ranks.csv")?;
     write_atomic(path, &bytes)
@@ -233,6 +259,10 @@ fn calibration(found: &Evaluation, ranking: Ranking) -> Calibration {
             reliability(&scores.semantic, &found.semantic),
         ),
     ]);
+    if !found.direct.is_empty() {
+        let direct = reliability(&scores.direct, &found.direct);
+        lists.insert("direct".to_owned(), direct);
+    }
     if ranking == Ranking::Confidence {
         let merged = reliability(&scores.merged, &found.merged);
         lists.insert("merged".to_owned(), merged);

@@ -116,6 +116,8 @@ pub enum List {
     Behaviour,
     /// EAGER's semantic stream alone.
     Semantic,
+    /// The direct head alone, of a model that has one.
+    Direct,
     /// The most popular items.
     Popularity,
 }
@@ -128,6 +130,7 @@ impl List {
             Self::Merged => "merged",
             Self::Behaviour => "behaviour",
             Self::Semantic => "semantic",
+            Self::Direct => "direct",
             Self::Popularity => "popularity",
         }
     }

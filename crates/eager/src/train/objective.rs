@@ -72,6 +72,8 @@ pub struct Parts {
     pub reconstruction: f64,
     /// Binary cross-entropy of true against replaced codes.
     pub recognition: f64,
+    /// Cross-entropy of the target among all items, by the direct head.
+    pub direct: f64,
 }
 
 impl Parts {
@@ -83,7 +85,7 @@ impl Parts {
 
     /// Every part with its name in logs.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, f64); 7] {
+    pub fn named(&self) -> [(&'static str, f64); 8] {
         [
             ("loss", self.total),
             ("generation/behaviour", self.generation.behaviour),
@@ -92,10 +94,11 @@ impl Parts {
             ("contrastive/semantic", self.contrastive.semantic),
             ("reconstruction", self.reconstruction),
             ("recognition", self.recognition),
+            ("direct", self.direct),
         ]
     }
 
-    fn values_mut(&mut self) -> [&mut f64; 7] {
+    fn values_mut(&mut self) -> [&mut f64; 8] {
         [
             &mut self.total,
             &mut self.generation.behaviour,
@@ -104,6 +107,7 @@ impl Parts {
             &mut self.contrastive.semantic,
             &mut self.reconstruction,
             &mut self.recognition,
+            &mut self.direct,
         ]
     }
 }
@@ -191,6 +195,16 @@ impl Objective<'_> {
                 let rows = vocabulary.rows(&codes.behaviour.rows)?;
                 self.transfer(&states, vocabulary.table(), &rows, corrupted, &mut sum)?;
             }
+        }
+        if self.config.direct > 0.0 {
+            let Some(queries) = self.model.direct(self.pass, &memory)? else {
+                candle_core::bail!("the loss `direct` has a weight, the model no `direct_head`")
+            };
+            let items = self.model.items();
+            let all = vec![0..items.dim(0)? as u32; batch.targets.len()];
+            let rows = RowRanges::new(all, batch.targets.clone())?;
+            let loss = self.pass.ops.tree_cross_entropy(&queries, items, &rows)?;
+            sum.parts.direct = sum.add(&loss, self.config.direct)?;
         }
         sum.finish()
     }
