@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use eager_codes::{ItemCodes, ItemVectors};
 use eager_data::{Dataset, ItemId, Split, Windows};
 use eager_infer::metrics::Metrics;
-use eager_infer::{InferConfig, Ranking, RankingWeights, Recommender, evaluate};
+use eager_infer::{InferConfig, Ranking, Recommender, evaluate};
 use eager_losses::LossConfig;
 use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::Ops;
@@ -28,9 +28,6 @@ struct Settings<'a> {
     model: &'a EagerConfig,
     losses: &'a LossConfig,
     training: &'a TrainingConfig,
-    /// What validation ranks by, as the test does.
-    ranking: Ranking,
-    weights: RankingWeights,
     ops: Ops,
 }
 
@@ -52,8 +49,6 @@ pub fn run(
         model: &config.model,
         losses: &config.losses,
         training: &config.training,
-        ranking: config.eval.infer.ranking,
-        weights: config.eval.infer.weights,
         ops: config.ops,
     };
     let seed = seed::derive(ctx.seed, "model");
@@ -74,7 +69,12 @@ pub fn run(
             windows.len()
         );
         let recommender = Recommender::new(model, codes, config.ops)?;
-        let validator = Validator::new(&split, &config.training, &config.eval.infer, seed);
+        // Not the test's ranking, so that another one there does not train anew: the paper's, or all three predictions.
+        let ranking = match config.model.direct_head {
+            false => Ranking::Confidence,
+            true => Ranking::Sum,
+        };
+        let validator = Validator::new(&split, &config.training, ranking, seed);
         let shards = Shards::new()?;
         let setting = Setting {
             windows: &windows,
@@ -192,7 +192,7 @@ struct Validator {
 }
 
 impl Validator {
-    fn new(split: &Split, training: &TrainingConfig, infer: &InferConfig, seed: u64) -> Self {
+    fn new(split: &Split, training: &TrainingConfig, ranking: Ranking, seed: u64) -> Self {
         let all = split.n_users();
         let users: Vec<usize> = match training.valid_users {
             n if n == 0 || n >= all => (0..all).collect(),
@@ -209,9 +209,8 @@ impl Validator {
             targets: users.iter().map(|&u| split.valid_target(u).0).collect(),
             infer: InferConfig {
                 beams: training.valid_beams,
-                top_k: training.valid_beams.min(infer.top_k),
-                ranking: infer.ranking,
-                weights: infer.weights,
+                top_k: training.valid_beams.min(InferConfig::default().top_k),
+                ranking,
                 ..InferConfig::default()
             },
         }
