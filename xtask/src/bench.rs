@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
+
+use crate::environment::{self, run};
 
 /// What is run; everything but `--python` is `eager-bench`'s own.
 #[derive(Args)]
@@ -31,7 +33,11 @@ impl Bench {
         let root = root.context("xtask does not lie in a workspace")?;
         let python = match &self.python {
             Some(python) => python.clone(),
-            None => environment(root)?,
+            None => environment::with_requirements(
+                Path::new("python3"),
+                &root.join("target/bench-python"),
+                &root.join("benches/peers/requirements.txt"),
+            )?,
         };
         let mut args = self.args.clone();
         if args.first().is_none_or(|arg| arg.starts_with('-')) && !asks_for_help(&args) {
@@ -53,36 +59,4 @@ impl Bench {
 
 fn asks_for_help(args: &[String]) -> bool {
     args.iter().any(|arg| arg == "--help" || arg == "-h")
-}
-
-/// A virtual environment with the peers, made where it is not there, and made anew where the requirements have changed.
-fn environment(root: &Path) -> Result<PathBuf> {
-    let folder = root.join("target/bench-python");
-    let requirements = root.join("benches/peers/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)
-        .with_context(|| format!("{}: cannot read", requirements.display()))?;
-    let (python, installed) = (folder.join("bin/python"), folder.join("requirements.txt"));
-    if std::fs::read_to_string(&installed).is_ok_and(|have| have == wanted) {
-        return Ok(python);
-    }
-    eprintln!("installing the peers into {} (once)", folder.display());
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&folder))?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--requirement"])
-        .arg(&requirements))?;
-    // Last, so that an interrupted installation is done again.
-    std::fs::write(&installed, wanted)
-        .with_context(|| format!("{}: cannot write", installed.display()))?;
-    Ok(python)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {program}; is it installed?"))?;
-    ensure!(status.success(), "{program} failed ({status})");
-    Ok(())
 }

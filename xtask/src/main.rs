@@ -1,9 +1,11 @@
 //! The workspace's own automation: `cargo xtask pipeline …` is `eager pipeline …` built in release mode, `cargo xtask test`
-//! is everything that must hold before a change is merged, `cargo xtask bench` the speed beside named peers. Nothing here
-//! computes; it calls `eager` and cargo.
+//! is everything that must hold before a change is merged, `cargo xtask bench` the speed beside named peers, `cargo xtask
+//! python` the Python package. Nothing here computes; it calls `eager`, cargo and Python.
 
 mod bench;
 mod checks;
+mod environment;
+mod python;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,8 @@ enum Command {
     ///
     /// Installs the peers into target/bench-python (pip and PyPI), unless --python names a Python that has them.
     Bench(bench::Bench),
+    /// The Python package: its wheel into dist/, installed into a clean environment, tested, the notebook executed
+    Python(python::Python),
 }
 
 fn main() -> ExitCode {
@@ -63,5 +67,6 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Command::Test => checks::run(),
         Command::Bench(bench) => bench.run(),
+        Command::Python(python) => python.run(),
     }
 }

@@ -47,6 +47,17 @@ pub struct Filter {
     pub categories: Vec<String>,
 }
 
+impl Filter {
+    /// How many queries with this filter to hand over at a time: each holds its own, and memory stays bounded. From 16 to
+    /// 1,024, which keep every core busy.
+    #[must_use]
+    pub fn queries_at_a_time(&self) -> usize {
+        const NUMBERS: usize = 1 << 24;
+        let of_one = self.allow.as_ref().map_or(0, Vec::len) + self.deny.len();
+        (NUMBERS / of_one.max(1)).clamp(16, 1024)
+    }
+}
+
 /// A filter of one query as a set: bit `i` of word `i / 64` for item `i`.
 struct Allowed {
     words: Vec<u64>,

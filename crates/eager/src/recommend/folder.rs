@@ -210,7 +210,10 @@ pub(super) fn write(
         write_whole(&path, |file| {
             let mut writer = ListWriter::new(format, file, args.explain)?;
             while part.peek().is_some() {
-                let batch = part.by_ref().take(scorer.at_a_time()).collect();
+                let batch = part
+                    .by_ref()
+                    .take(scorer.filter.queries_at_a_time())
+                    .collect();
                 let lists = scorer.lists(batch)?;
                 made.rows += writer.write(bundle, &lists)?;
                 pace.advance(lists.len());

@@ -26,12 +26,6 @@ pub use folder::{Input, Manifest, Named, Part, Settings};
 pub use lists::Format;
 pub use users::Unknown;
 
-/// Users whose lists are made at a time: enough to keep every core busy.
-const USERS: usize = 1024;
-
-/// Numbers of allowed and denied items held at a time, as every query has its own.
-const FILTERED: usize = 1 << 24;
-
 /// Items of a list explained at a time.
 const EXPLAINED: usize = 128;
 
@@ -309,13 +303,6 @@ struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// Users to take at a time, so that memory stays bounded whatever the filter.
-    fn at_a_time(&self) -> usize {
-        let allowed = self.filter.allow.as_ref().map_or(0, Vec::len);
-        let of_one = allowed + self.filter.deny.len();
-        (FILTERED / of_one.max(1)).clamp(16, USERS)
-    }
-
     /// Lists of all users into one writer, with a bar where their number is known.
     fn write<W: Write + Send>(
         &self,
@@ -324,7 +311,7 @@ impl Scorer<'_> {
         writer: &mut ListWriter<W>,
     ) -> Result<()> {
         let mut pace = Pace::new(total, 0);
-        users.each_batch(0, self.at_a_time(), &mut |batch| {
+        users.each_batch(0, self.filter.queries_at_a_time(), &mut |batch| {
             let lists = self.lists(batch)?;
             writer.write(self.bundle, &lists)?;
             pace.advance(lists.len());
