@@ -1,6 +1,6 @@
 """Users a second from Python beside those of the command, on the same bundle and users.
 
-    python benchmark.py BUNDLE --command target/release/eager
+    python python/benches/recommend.py BUNDLE --command target/release/eager
 
 The command's figure is its own, from the first user to the last list: reading JSON lines, writing Parquet, without loading
 the bundle. Python's is of one call with lists of ids, and of one with an Arrow column. The two take turns."""
