@@ -319,6 +319,23 @@ pub enum LineFault {
 }
 
 impl LineFault {
+    /// What is wrong in a few words, without what is peculiar to the line.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            LineFault::TruncatedGzip => "cut short",
+            LineFault::DamagedGzip(_) => "damaged",
+            LineFault::NotUtf8(_) => "not UTF-8",
+            LineFault::Json { .. } => "no JSON object",
+            LineFault::MissingField(field) => return format!("field `{field}` is missing"),
+            LineFault::BadField { field, .. } => return format!("field `{field}` cannot be read"),
+            LineFault::FieldCount { .. } => "wrong number of fields",
+            LineFault::OpenQuote => "quote left open",
+            LineFault::DuplicateItem { .. } => "item twice",
+            _ => "row cannot be read",
+        }
+        .to_owned()
+    }
+
     /// The fault at its place.
     pub(crate) fn at(self, path: &Path, line: usize) -> DataError {
         DataError::Line {

@@ -7,6 +7,7 @@ pub mod digest;
 #[cfg(feature = "download")]
 mod download;
 mod error;
+pub mod guess;
 mod interactions;
 mod item;
 mod log;
@@ -17,6 +18,7 @@ mod read;
 mod source;
 mod split;
 mod statistics;
+pub mod survey;
 mod windows;
 
 pub use acquire::{Acquired, Places, Progress, SourceFile, acquire};
@@ -30,5 +32,5 @@ pub use prepare::{Order, PrepareConfig, Ties};
 pub use read::histories::{UserHistory, read_histories, read_ids};
 pub use source::{Columns, FileRef, Package, Source};
 pub use split::Split;
-pub use statistics::{Expected, Statistics};
+pub use statistics::{Expected, Statistics, thousands};
 pub use windows::{Batch, Batches, WINDOW, Windows};

@@ -99,6 +99,11 @@ impl Numbering {
         number.unwrap_or_else(|| self.0.insert_full(name.into()).0) as u32
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The number of `name` if it has appeared.
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         self.0.get_index_of(name).map(|number| number as u32)

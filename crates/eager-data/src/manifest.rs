@@ -139,7 +139,11 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self> {
+    /// Reads a manifest's text; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let manifest: Self = toml::from_str(text).map_err(|error| DataError::Manifest {
             path: path.to_owned(),
             message: error.to_string(),

@@ -225,6 +225,17 @@ fn kept<T>(all: Vec<T>, left: &[bool]) -> Vec<T> {
     all.filter_map(|(one, &left)| left.then_some(one)).collect()
 }
 
+/// All histories in file order, in compressed rows with their times: offsets, items, times.
+pub(crate) fn histories(log: Log) -> (Vec<usize>, Vec<ItemId>, Vec<f64>) {
+    let core = Core {
+        users: vec![true; log.users.len()],
+        items: vec![true; log.items.len()],
+        interactions: log.events.len(),
+    };
+    let (new_user, new_item) = (renumber(&core.users), renumber(&core.items));
+    pack(log.events, &core, &new_user, &new_item)
+}
+
 /// The histories that are left in file order, in compressed rows, with their times.
 fn pack(
     events: Events,

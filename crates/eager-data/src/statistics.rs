@@ -116,7 +116,8 @@ impl fmt::Display for Statistics {
 }
 
 /// `1234567` as `1,234,567`.
-fn thousands(number: usize) -> String {
+#[must_use]
+pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

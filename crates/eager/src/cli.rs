@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bundle::{Export, Inspect};
 use crate::catalogue::Catalog;
+use crate::init::Init;
 use crate::page::{self, ReportArgs};
 use crate::recommend::Recommend;
 use crate::run::Stage;
@@ -38,6 +39,8 @@ pub struct Cli {
 /// Subcommands of `eager`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Your own files looked at: which column is what, what is wrong and where; and a manifest of them
+    Init(Init),
     /// All stages, then a table: ours, the paper's, the difference
     Pipeline(Pipeline),
     /// Stage 1: histories and items, filtered and ordered
@@ -213,6 +216,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Codes(args) => (args, Stage::Codes),
         Command::Model(args) => (args, Stage::Model),
         Command::Eval(args) => (args, Stage::Eval),
+        Command::Init(args) => return args.run(),
         Command::Recommend(args) => return args.run(),
         Command::Export(args) => return args.run(),
         Command::Inspect(args) => return args.run(),

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod html;
+pub mod init;
 pub mod logs;
 pub mod overrides;
 pub mod page;

@@ -3,7 +3,7 @@
 mod amazon;
 mod benchmark;
 pub(crate) mod histories;
-mod lines;
+pub(crate) mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod python;
@@ -18,6 +18,7 @@ use crate::acquire::Progress;
 use crate::log::Log;
 use crate::source::{FileRef, Source};
 use crate::{DataError, Result};
+use rows::{Kind, TableFile};
 use table::Strict;
 
 /// Reads `source`, whose files lie where `locate` says; `progress` hears of tables.
@@ -51,29 +52,25 @@ pub(crate) fn read<'a>(
             columns,
             ..
         } => {
-            let items = items.as_ref().map(&locate).transpose()?;
-            let kind = |_: &Path| Ok(rows::Kind::Atomic);
-            table::read(
-                locate(interactions)?,
-                items,
-                columns,
-                kind,
-                &mut Strict(progress),
-            )
+            let atomic = |file: &FileRef| {
+                Ok::<_, DataError>(TableFile {
+                    path: locate(file)?.to_owned(),
+                    kind: Kind::Atomic,
+                })
+            };
+            let items = items.as_ref().map(atomic).transpose()?;
+            let watch = &mut Strict(progress);
+            table::read(&atomic(interactions)?, items.as_ref(), columns, watch)
         }
         Source::Table {
             interactions,
             items,
             columns,
         } => {
-            let items = items.as_ref().map(&locate).transpose()?;
-            table::read(
-                locate(interactions)?,
-                items,
-                columns,
-                rows::Kind::of,
-                &mut Strict(progress),
-            )
+            let table = |file: &FileRef| TableFile::new(locate(file)?, file.delimiter);
+            let items = items.as_ref().map(table).transpose()?;
+            let watch = &mut Strict(progress);
+            table::read(&table(interactions)?, items.as_ref(), columns, watch)
         }
         Source::Demo(config) => Ok(crate::demo::generate(config)),
     }

@@ -14,25 +14,43 @@ use super::table_error;
 use crate::error::LineFault;
 use crate::{DataError, Result};
 
-pub(super) fn read(
-    path: &Path,
-    wanted: &[Wanted],
-    counted: &mut Counted,
-    each: &mut EachRow,
-) -> Result<()> {
+fn broken(path: &Path) -> impl Fn(parquet::errors::ParquetError) -> DataError {
+    move |error| {
+        table_error(
+            path,
+            format!("no readable Parquet file ({error}); write it again"),
+        )
+    }
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>> {
     let file = File::open(path).map_err(DataError::io(path, "open"))?;
     if file.metadata().map_err(DataError::io(path, "read"))?.len() == 0 {
         return Err(DataError::Empty {
             path: path.to_owned(),
         });
     }
-    let broken = |error: parquet::errors::ParquetError| {
-        table_error(
-            path,
-            format!("no readable Parquet file ({error}); write it again"),
-        )
-    };
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
+    SerializedFileReader::new(file).map_err(broken(path))
+}
+
+/// Names of the columns that can be read.
+pub(super) fn columns(path: &Path) -> Result<Vec<String>> {
+    let reader = open(path)?;
+    let fields = reader.metadata().file_metadata().schema().get_fields();
+    Ok(fields
+        .iter()
+        .filter(|field| readable(field).is_ok())
+        .map(|field| field.name().to_owned())
+        .collect())
+}
+
+pub(super) fn read(
+    path: &Path,
+    wanted: &[Wanted],
+    counted: &mut Counted,
+    each: &mut EachRow,
+) -> Result<()> {
+    let reader = open(path)?;
     let schema = reader.metadata().file_metadata().schema().clone();
     let names: Vec<&str> = schema
         .get_fields()
@@ -58,7 +76,7 @@ pub(super) fn read(
     let projection = Type::group_type_builder(schema.name())
         .with_fields(fields)
         .build()
-        .map_err(broken)?;
+        .map_err(broken(path))?;
     // Where each wanted column is in the projected row.
     let places: Vec<Option<usize>> = found
         .iter()
@@ -68,9 +86,9 @@ pub(super) fn read(
     let total = reader.metadata().file_metadata().num_rows() as u64;
     let (mut row_number, mut values) = (0, vec![None; wanted.len()]);
     for group in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(group).map_err(broken)?;
-        for row in
-            RowIter::from_row_group(Some(projection.clone()), group.as_ref()).map_err(broken)?
+        let group = reader.get_row_group(group).map_err(broken(path))?;
+        for row in RowIter::from_row_group(Some(projection.clone()), group.as_ref())
+            .map_err(broken(path))?
         {
             row_number += 1;
             counted(&|| (row_number as u64, total));

@@ -1,8 +1,9 @@
 //! Rows of a table with named columns, whatever it is written in: CSV, TSV, RecBole atomic, JSON lines, Parquet.
 
 use std::borrow::Cow;
-use std::io::Read;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder, Terminator};
 use serde_json::{Map, Value};
@@ -16,8 +17,8 @@ use crate::error::LineFault;
 /// What a table is written in.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Comma-separated, quoted as in RFC 4180.
-    Csv,
+    /// Separated by this byte, quoted as in RFC 4180.
+    Csv(u8),
     /// Tab-separated, without quotes.
     Tsv,
     /// RecBole: TSV whose header fields are `name:type`.
@@ -41,7 +42,7 @@ impl Kind {
             .rsplit_once('.')
             .map(|(_, extension)| extension)
         {
-            Some("csv") => Ok(Kind::Csv),
+            Some("csv") => Ok(Kind::Csv(b',')),
             Some("tsv") => Ok(Kind::Tsv),
             Some("jsonl" | "ndjson") => Ok(Kind::Jsonl),
             Some("parquet") if !name.ends_with(".gz") => Ok(Kind::Parquet),
@@ -50,6 +51,44 @@ impl Kind {
                 "what the table is written in is told by its name; call it .csv, .tsv, .jsonl (each also .gz) or .parquet",
             )),
         }
+    }
+
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Csv(_) => "CSV",
+            Kind::Tsv => "TSV",
+            Kind::Atomic => "RecBole",
+            Kind::Jsonl => "JSON lines",
+            Kind::Parquet => "Parquet",
+        }
+    }
+}
+
+/// A table and what it is written in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableFile {
+    pub(crate) path: PathBuf,
+    pub(crate) kind: Kind,
+}
+
+impl TableFile {
+    /// Told by the delimiter where one is named, else by the file's name.
+    ///
+    /// # Errors
+    /// As [`Kind::of`]; for a delimiter beyond ASCII.
+    pub(crate) fn new(path: &Path, delimiter: Option<char>) -> Result<Self> {
+        let kind = match delimiter.map(u8::try_from) {
+            None => Kind::of(path)?,
+            Some(Ok(byte)) => Kind::Csv(byte),
+            Some(Err(_)) => {
+                return Err(table_error(path, "`delimiter` must be one ASCII character"));
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+        })
     }
 }
 
@@ -125,8 +164,9 @@ pub(crate) fn read(
         }
     };
     match kind {
-        Kind::Csv => separated(path, b',', kind, wanted, &mut counted, each),
-        Kind::Tsv | Kind::Atomic => separated(path, b'\t', kind, wanted, &mut counted, each),
+        Kind::Csv(_) | Kind::Tsv | Kind::Atomic => {
+            separated(path, kind, wanted, &mut counted, each)
+        }
         Kind::Jsonl => {
             let lines = Lines::open(path)?;
             let meter = lines.meter().clone();
@@ -138,37 +178,96 @@ pub(crate) fn read(
         #[cfg(feature = "parquet")]
         Kind::Parquet => super::parquet::read(path, wanted, &mut counted, each),
         #[cfg(not(feature = "parquet"))]
-        Kind::Parquet => Err(table_error(
-            path,
-            "this build reads no Parquet; build eager-data with its feature `parquet`",
-        )),
+        Kind::Parquet => Err(no_parquet(path)),
+    }
+}
+
+#[cfg(not(feature = "parquet"))]
+fn no_parquet(path: &Path) -> crate::DataError {
+    table_error(
+        path,
+        "this build reads no Parquet; build eager-data with its feature `parquet`",
+    )
+}
+
+/// Names of the columns that can be read, in order: those of the header; in JSON lines, which have none, the fields of the
+/// first `look` lines.
+///
+/// # Errors
+/// When the file cannot be read so far.
+pub(crate) fn columns(table: &TableFile, look: usize) -> Result<Vec<String>> {
+    let TableFile { path, kind } = table;
+    match kind {
+        Kind::Csv(_) | Kind::Tsv | Kind::Atomic => {
+            let (stream, _) = lines::open(path)?;
+            let mut reader = separated_reader(stream, *kind);
+            let header = reader.headers();
+            let header = header.map_err(|error| stream_error(error, path, 1))?;
+            let columns = header
+                .iter()
+                .map(|field| Column::parse(field.trim_start_matches('\u{feff}').trim(), *kind));
+            let names = columns.map(|column| Ok(column?.name.to_owned()));
+            let names: std::result::Result<_, LineFault> = names.collect();
+            names.map_err(|fault| fault.at(path, 1))
+        }
+        Kind::Jsonl => {
+            let mut lines = Lines::open(path)?;
+            // Of each field how many values can be read, and how many there are: most have to.
+            let mut fields: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+            while let Ok(Some(line)) = lines.next() {
+                let object: Map<String, Value> = serde_json::from_str(line).unwrap_or_default();
+                for (name, value) in object {
+                    let readable = json_cell(Some(&value), &name).is_ok();
+                    let (good, all) = fields.entry(name).or_default();
+                    *good += usize::from(readable);
+                    *all += 1;
+                }
+                if lines.number() == look {
+                    break;
+                }
+            }
+            let fields = fields.into_iter();
+            Ok(fields
+                .filter_map(|(name, (good, all))| (good * 2 > all).then_some(name))
+                .collect())
+        }
+        #[cfg(feature = "parquet")]
+        Kind::Parquet => super::parquet::columns(path),
+        #[cfg(not(feature = "parquet"))]
+        Kind::Parquet => Err(no_parquet(path)),
     }
 }
 
 /// Called once a row with what tells how far the reading is.
 pub(super) type Counted<'a> = dyn FnMut(&dyn Fn() -> (u64, u64)) + 'a;
 
+fn separated_reader(stream: Box<dyn BufRead>, kind: Kind) -> csv::Reader<Box<dyn Read>> {
+    let (delimiter, quoted) = match kind {
+        Kind::Csv(delimiter) => (delimiter, true),
+        _ => (b'\t', false),
+    };
+    let stream: Box<dyn Read> = match quoted {
+        true => Box::new(Quotes::new(stream, delimiter)),
+        false => Box::new(stream),
+    };
+    ReaderBuilder::new()
+        .delimiter(delimiter)
+        // With csv's own CRLF rule the line numbers of CRLF files are one too low; fields are trimmed below instead.
+        .terminator(Terminator::Any(b'\n'))
+        .quoting(quoted)
+        .flexible(true) // a row of another width is a fault of ours, with its fields at hand
+        .from_reader(stream)
+}
+
 fn separated(
     path: &Path,
-    delimiter: u8,
     kind: Kind,
     wanted: &[Wanted],
     counted: &mut Counted,
     each: &mut EachRow,
 ) -> Result<()> {
     let (stream, meter) = lines::open(path)?;
-    let quoted = kind == Kind::Csv;
-    let stream: Box<dyn Read> = match quoted {
-        true => Box::new(Quotes::new(stream, delimiter)),
-        false => stream,
-    };
-    let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter)
-        // With csv's own CRLF rule the line numbers of CRLF files are one too low; fields are trimmed below instead.
-        .terminator(Terminator::Any(b'\n'))
-        .quoting(quoted)
-        .flexible(true) // a row of another width is a fault of ours, with its fields at hand
-        .from_reader(stream);
+    let mut reader = separated_reader(stream, kind);
     let header = match reader.headers() {
         Ok(header) if header.is_empty() => {
             return Err(crate::DataError::Empty {
@@ -554,6 +653,6 @@ mod tests {
                 .to_string()
                 .contains("a.xlsx: what the table")
         );
-        assert_eq!(Kind::of(Path::new("a.CSV.gz")).unwrap(), Kind::Csv);
+        assert_eq!(Kind::of(Path::new("a.CSV.gz")).unwrap(), Kind::Csv(b','));
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::rows::{self, Cell, Kind, Wanted};
+use super::rows::{self, Cell, TableFile, Wanted};
 use super::times::Times;
 use crate::acquire::Progress;
 use crate::error::LineFault;
@@ -53,53 +53,49 @@ impl Watch for Strict<'_> {
     }
 }
 
-/// Reads both tables; `kind` says what each is written in. Held are 16 bytes an interaction and every id once; the tables
-/// themselves pass row by row.
-pub(crate) fn read(
-    interactions: &Path,
-    items: Option<&Path>,
+/// Reads both tables. Held are 16 bytes an interaction and every id once; the tables themselves pass row by row.
+pub(super) fn read(
+    interactions: &TableFile,
+    items: Option<&TableFile>,
     columns: &Columns,
-    kind: impl Fn(&Path) -> Result<Kind>,
     watch: &mut impl Watch,
 ) -> Result<Log> {
-    let mut log = Gathered::new(columns);
-    let wanted = log.wanted();
-    each_row(
-        interactions,
-        kind(interactions)?,
-        &wanted,
-        watch,
-        &mut |row, line, watch| {
-            let event = log.event(row)?;
-            log.events.push(event);
-            watch.event(line, &event);
-            Ok(())
-        },
-    )?;
-    if log.events.is_empty() {
+    let read = read_interactions(interactions, columns, watch)?;
+    let catalogue = match items {
+        Some(items) => {
+            let repeated = items.path == interactions.path;
+            read_items(items, columns, &read.items, repeated, watch)?
+        }
+        None => read.items.bare_items(),
+    };
+    Ok(read.with(catalogue))
+}
+
+/// Reads the interactions.
+pub(crate) fn read_interactions<'a>(
+    table: &TableFile,
+    columns: &'a Columns,
+    watch: &mut impl Watch,
+) -> Result<Gathered<'a>> {
+    let mut read = Gathered::new(columns);
+    let wanted = read.wanted();
+    each_row(table, &wanted, watch, &mut |row, line, watch| {
+        let event = read.event(row)?;
+        read.events.push(event);
+        watch.event(line, &event);
+        Ok(())
+    })?;
+    if read.events.is_empty() {
         return Err(crate::DataError::Empty {
-            path: interactions.to_owned(),
+            path: table.path.clone(),
         });
     }
-    let catalogue = match items {
-        Some(path) => describe(path, kind(path)?, columns, &log.items, watch)?,
-        None => log.items.bare_items(),
-    };
-    Ok(Log {
-        events: log.events,
-        users: log.users.into_names(),
-        items: catalogue,
-        clock: match columns.timestamp {
-            Some(_) => Clock::Absolute,
-            None => Clock::Rank,
-        },
-    })
+    Ok(read)
 }
 
 /// Reads a table under the eyes of `watch`, who decides about faults of rows and of what `each` makes of them.
 fn each_row<W: Watch>(
-    path: &Path,
-    kind: Kind,
+    TableFile { path, kind }: &TableFile,
     wanted: &[Wanted],
     watch: &mut W,
     each: &mut impl FnMut(&[Option<Cell>], usize, &mut W) -> std::result::Result<(), LineFault>,
@@ -113,7 +109,7 @@ fn each_row<W: Watch>(
             total: Some(total),
         });
     };
-    rows::read(path, kind, wanted, &mut progress, &mut |row, line| {
+    rows::read(path, *kind, wanted, &mut progress, &mut |row, line| {
         let watch = &mut **watch.borrow_mut();
         match row.and_then(|row| each(row, line, watch)) {
             Err(fault) => watch.fault(path, line, fault),
@@ -123,11 +119,11 @@ fn each_row<W: Watch>(
 }
 
 /// What has been read of the interactions.
-struct Gathered<'a> {
+pub(crate) struct Gathered<'a> {
     columns: &'a Columns,
     events: Events,
     users: Numbering,
-    items: Numbering,
+    pub(crate) items: Numbering,
     times: Times,
     /// Of every user, where there are no times: the place in the history stands for one.
     lengths: Vec<u32>,
@@ -142,6 +138,19 @@ impl<'a> Gathered<'a> {
             items: Numbering::default(),
             times: Times::default(),
             lengths: Vec::new(),
+        }
+    }
+
+    /// The log, where `items` are those of `self.items`.
+    pub(crate) fn with(self, items: Vec<Item>) -> Log {
+        Log {
+            events: self.events,
+            users: self.users.into_names(),
+            items,
+            clock: match self.columns.timestamp {
+                Some(_) => Clock::Absolute,
+                None => Clock::Rank,
+            },
         }
     }
 
@@ -179,12 +188,13 @@ impl<'a> Gathered<'a> {
     }
 }
 
-/// The items of `raw_items` with what the table at `path` says of them. Rows of other items are checked and left.
-fn describe(
-    path: &Path,
-    kind: Kind,
+/// The items of `raw_items` with what the table says of them. Rows of other items are checked and left. Where an item may
+/// be `repeated`, its first row counts; else a second one is a fault.
+pub(crate) fn read_items(
+    table: &TableFile,
     columns: &Columns,
     raw_items: &Numbering,
+    repeated: bool,
     watch: &mut impl Watch,
 ) -> Result<Vec<Item>> {
     let mut catalogue = raw_items.bare_items();
@@ -211,9 +221,12 @@ fn describe(
             required: true,
         })
         .collect();
-    each_row(path, kind, &wanted, watch, &mut |row, line, watch| {
+    each_row(table, &wanted, watch, &mut |row, line, watch| {
         let id = required(row, 0, columns.id())?.text().into_owned();
         if let Some(&first) = lines.get(&id) {
+            if repeated {
+                return Ok(());
+            }
             return Err(LineFault::DuplicateItem { item: id, first });
         }
         let number = raw_items.find(&id);
@@ -308,14 +321,10 @@ mod tests {
         );
         std::fs::write(&a, interactions).unwrap();
         std::fs::write(&b, items).unwrap();
-        read(
-            &a,
-            (!items.is_empty()).then_some(b.as_path()),
-            columns,
-            Kind::of,
-            &mut Strict(&mut |_| {}),
-        )
-        .map_err(|error| error.to_string())
+        let file = |path| TableFile::new(path, None).unwrap();
+        let items = (!items.is_empty()).then(|| file(&b));
+        read(&file(&a), items.as_ref(), columns, &mut Strict(&mut |_| {}))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -355,6 +364,20 @@ mod tests {
             [0.0, 0.0, 1.0]
         );
         assert_eq!(log.items, [Item::new("x"), Item::new("y")]);
+    }
+
+    /// The table of interactions may say itself what the items are, in their first rows.
+    #[test]
+    fn one_table_can_be_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.txt");
+        std::fs::write(&path, "u;i;n\na;x;Ex\nb;y;\na;x;other\n").unwrap();
+        let file = TableFile::new(&path, Some(';')).unwrap();
+        let columns = columns("title = \"n\"");
+        let log = read(&file, Some(&file), &columns, &mut Strict(&mut |_| {})).unwrap();
+        assert_eq!(log.events.len(), 3);
+        assert_eq!(log.items[0].title.as_deref(), Some("Ex"));
+        assert_eq!(log.items[1].title, None);
     }
 
     #[test]
