@@ -1,5 +1,7 @@
 //! The whole configuration of a run: a section a stage, all of it in one TOML file, saved with the run.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, ensure};
 use eager_codes::CodesConfig;
 use eager_data::{Manifest, Order, PrepareConfig};
@@ -43,6 +45,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BehaviourConfig {
+    /// Ready-made vectors in place of the DIN's; see [`vectors`](crate::vectors).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<PathBuf>,
     /// DIN's shape.
     pub din: DinConfig,
     /// How it is trained.
@@ -91,12 +96,16 @@ impl Default for EvalConfig {
 pub struct TextConfig {
     /// A preset (`sentence-t5-base`, …), `lsa`, or a model folder.
     pub encoder: String,
+    /// Ready-made vectors in place of an encoder's; see [`vectors`](crate::vectors).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<PathBuf>,
 }
 
 impl Default for TextConfig {
     fn default() -> Self {
         Self {
             encoder: eager_text::DEFAULT_ENCODER.to_owned(),
+            vectors: None,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod stages;
 pub mod table;
 pub mod tables;
 pub mod train;
+pub mod vectors;
 
 /// The example of the workspace's README, compiled and run with the tests.
 #[cfg(doctest)]

@@ -150,22 +150,8 @@ impl Found<'_> {
             self.items
                 .is_some_and(|items| items.column(&c.name).is_some())
         };
-        let user = named(
-            log,
-            &asked.user,
-            &names::USER,
-            "user",
-            |c| ids(c),
-            |_| false,
-        )?;
-        let item = named(
-            log,
-            &asked.item,
-            &names::ITEM,
-            "item",
-            |c| ids(c),
-            described,
-        )?;
+        let user = named(log, &asked.user, &names::USER, "user", ids, |_| false)?;
+        let item = named(log, &asked.item, &names::ITEM, "item", ids, described)?;
         // One of the two found, the other is the only column left that can be it.
         let rest = |taken: &str| -> Vec<&Column> {
             let left = log.columns.iter().filter(|c| c.name != taken && ids(c));

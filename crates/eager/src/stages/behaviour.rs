@@ -1,7 +1,10 @@
 //! Stage `behaviour`: behaviour vectors of the items, the item table of a DIN trained on the histories (paper §3.2), in
 //! `vectors.safetensors`; with `report.json` of its training.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
+use eager_data::digest::sha256_file;
 use eager_data::{Dataset, Split};
 use eager_ops::Ops;
 use serde::Serialize;
@@ -13,6 +16,7 @@ use crate::run::{Run, Stage, StageRecord};
 use crate::seed;
 use crate::train::Shards;
 use crate::train::din::{DinProgress, DinSetting, train_din};
+use crate::vectors::{self, Ready};
 
 #[derive(Serialize)]
 struct Settings<'a> {
@@ -20,11 +24,14 @@ struct Settings<'a> {
     ops: Ops,
 }
 
-/// Trains the DIN, unless that is done; resumes from the last checkpoint.
+/// Trains the DIN, unless that is done; resumes from the last checkpoint. Ready-made vectors take its place.
 ///
 /// # Errors
-/// When a setting is out of range, training fails, or a file cannot be read or written.
+/// When a setting is out of range, training fails, ready-made vectors do not fit, or a file cannot be read or written.
 pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Result<StageRecord> {
+    if let Some(path) = &ctx.config.behaviour.vectors {
+        return ready(run, ctx, data, dataset, path);
+    }
     let settings = Settings {
         behaviour: &ctx.config.behaviour,
         ops: ctx.config.ops,
@@ -65,6 +72,24 @@ pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> R
             report.epochs
         );
         Ok(())
+    })?;
+    Ok(record)
+}
+
+/// Vectors from elsewhere; nothing is drawn, so the seed has no part in them.
+fn ready(
+    run: &Run,
+    ctx: &Context,
+    data: &StageRecord,
+    dataset: &Dataset,
+    path: &Path,
+) -> Result<StageRecord> {
+    let path = vectors::find(path, ctx)?;
+    let digest = [("vectors", sha256_file(&path)?)];
+    let settings = serde_json::json!({ "vectors": "ready-made" });
+    let (record, _) = run.stage(Stage::Behaviour, &settings, 0, &[data], &digest, |folder| {
+        let vectors = Ready::read(&path)?.of_items(&dataset.items)?;
+        Ok(vectors.save(&folder.join("vectors.safetensors"), None)?)
     })?;
     Ok(record)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use eager_codes::ItemVectors;
+use eager_data::digest::sha256_file;
 use eager_data::{Dataset, TextTemplate};
 use eager_text::{TextEncoder, encode_cached};
 use safetensors::SafeTensors;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, FileBars};
 use crate::logs::Progress;
 use crate::run::{Run, Stage, StageRecord};
+use crate::vectors::{self, Ready};
 
 /// The stage's settings, as its record keeps them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,11 +49,15 @@ pub fn origin(folder: &Path) -> Result<Origin> {
 /// Encodes the items' texts, unless that is done.
 ///
 /// A preset's name stands for its pinned weights, and `lsa` for what it makes of the data. A model folder can change under
-/// its name, so that its digest is an input of the stage and it has to be there even where the stage is skipped.
+/// its name, so that its digest is an input of the stage and it has to be there even where the stage is skipped. So can
+/// ready-made vectors, which take the encoder's place; no item needs a text then.
 ///
 /// # Errors
 /// When an item has no text, the encoder cannot be had or fails, or the vectors cannot be written.
 pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Result<StageRecord> {
+    if let Some(path) = &ctx.config.text.vectors {
+        return ready(run, ctx, data, dataset, path);
+    }
     let template = &ctx.manifest.text;
     let name = ctx.config.text.encoder.as_str();
     let texts = dataset.item_texts(template)?;
@@ -85,6 +91,36 @@ pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> R
             dim: encoder.dim(),
             data: vectors.flatten_all()?.to_vec1()?,
         };
+        let origin = Some(("encoder", serde_json::to_string(&origin)?));
+        Ok(vectors.save(&folder.join("vectors.safetensors"), origin)?)
+    })?;
+    Ok(record)
+}
+
+/// Vectors from elsewhere; the file stands for the encoder.
+fn ready(
+    run: &Run,
+    ctx: &Context,
+    data: &StageRecord,
+    dataset: &Dataset,
+    path: &Path,
+) -> Result<StageRecord> {
+    let path = vectors::find(path, ctx)?;
+    let origin = Origin {
+        name: path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        sha256: sha256_file(&path)?,
+    };
+    let settings = Settings {
+        encoder: origin.name.clone(),
+        template: ctx.manifest.text.clone(),
+    };
+    let digest = [("vectors", origin.sha256.clone())];
+    let (record, _) = run.stage(Stage::Text, &settings, 0, &[data], &digest, |folder| {
+        let vectors = Ready::read(&path)?.of_items(&dataset.items)?;
         let origin = Some(("encoder", serde_json::to_string(&origin)?));
         Ok(vectors.save(&folder.join("vectors.safetensors"), origin)?)
     })?;
