@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use eager::baseline::Baseline;
 use eager::cli::{Pipeline, Verbosity, exit_code};
 use eager::tables::Tables;
 
@@ -34,6 +35,9 @@ enum Command {
     ///
     /// On a GPU: cargo run --release -p xtask --features cuda -- pipeline DATASET --device cuda
     Pipeline(Pipeline),
+    /// A model that EAGER is compared with: the same as `eager baseline`
+    #[command(subcommand)]
+    Baseline(Baseline),
     /// The tables of docs/results: what is missing is run, what is there is reused
     Tables(Tables),
     /// Formatting, lints, all tests and the documentation, in release mode
@@ -60,6 +64,10 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Pipeline(pipeline) => {
             eager::cli::with_runtime();
             eager::pipeline::run(&pipeline.run, pipeline.until)
+        }
+        Command::Baseline(baseline) => {
+            eager::cli::with_runtime();
+            baseline.run()
         }
         Command::Tables(tables) => {
             eager::cli::with_runtime();

@@ -112,14 +112,7 @@ impl Windows {
     /// of `batch_size`. The last may be shorter.
     #[must_use]
     pub fn batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Batches {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(epoch);
-        let mut order: Vec<u32> = (0..self.len() as u32).collect();
-        order.shuffle(&mut rng);
-        Batches {
-            order,
-            batch_size: batch_size.max(1),
-        }
+        Batches::shuffled(self.len(), batch_size, seed, epoch)
     }
 
     /// Packs the examples of these numbers.
@@ -148,6 +141,18 @@ pub struct Batches {
 }
 
 impl Batches {
+    /// A permutation of `n` examples that (`seed`, `epoch`) alone determine.
+    pub(crate) fn shuffled(n: usize, batch_size: usize, seed: u64, epoch: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(epoch);
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        order.shuffle(&mut rng);
+        Self {
+            order,
+            batch_size: batch_size.max(1),
+        }
+    }
+
     /// Number of batches.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,6 +1,9 @@
 //! The generator's shape. Numbers of the paper and of the official code stand here and nowhere else.
 
+use eager_ops::LayerShape;
 use serde::{Deserialize, Serialize};
+
+use crate::layers::EPS;
 
 /// The generator's shape. `Default` is the paper's method; [`EagerConfig::official`] is what the authors' code runs.
 /// `docs/paper.md` sets the two side by side.
@@ -92,6 +95,17 @@ impl EagerConfig {
             guide: Guide::Projection,
             detach_guide: true,
             ..Self::default()
+        }
+    }
+
+    /// Its layers.
+    pub(crate) fn layer(&self, cross: bool) -> LayerShape {
+        LayerShape {
+            d_model: self.d_model,
+            heads: self.heads,
+            feed_forward: self.feed_forward,
+            cross,
+            eps: EPS,
         }
     }
 

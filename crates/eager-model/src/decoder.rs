@@ -113,8 +113,14 @@ impl Decoder {
                 Init::Normal(config.init),
             )?,
             // start, the code, summary
-            embedding: Embedding::new(weights, name, config, levels + 2)?,
-            layers: layers::layers(weights, name, config, config.decoder_layers, true)?,
+            embedding: Embedding::new(weights, name, (levels + 2, config.d_model), config.init)?,
+            layers: layers::layers(
+                weights,
+                name,
+                config.layer(true),
+                config.decoder_layers,
+                config.init,
+            )?,
             levels,
             nodes: nodes as u32,
             specials_end: (nodes + specials) as u32,

@@ -34,6 +34,18 @@ impl Histories {
         })
     }
 
+    /// Items of all histories end to end, oldest first.
+    #[must_use]
+    pub fn items(&self) -> &[u32] {
+        &self.items
+    }
+
+    /// Where each history lies among them.
+    #[must_use]
+    pub fn rows(&self) -> &Segments {
+        &self.rows
+    }
+
     /// Number of histories.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -77,8 +89,19 @@ impl Encoder {
                 (rows, config.d_model),
                 Init::Normal(config.init),
             )?,
-            embedding: Embedding::new(weights, "encoder", config, config.window - 1)?,
-            layers: layers::layers(weights, "encoder", config, config.encoder_layers, false)?,
+            embedding: Embedding::new(
+                weights,
+                "encoder",
+                (config.window - 1, config.d_model),
+                config.init,
+            )?,
+            layers: layers::layers(
+                weights,
+                "encoder",
+                config.layer(false),
+                config.encoder_layers,
+                config.init,
+            )?,
             n_items,
             window: config.window,
             shared,

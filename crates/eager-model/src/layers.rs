@@ -3,10 +3,10 @@
 use candle_core::{Result, Tensor};
 use eager_ops::{Dropout, Layer, LayerShape, Leaves, Ops};
 
-use crate::{EagerConfig, Init, Weights};
+use crate::{Init, Weights};
 
 /// Added to the variance of a layer norm.
-const EPS: f64 = 1e-5;
+pub const EPS: f64 = 1e-5;
 
 /// How a forward pass is computed: which form of the operations, and what is dropped.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +31,17 @@ impl Pass<'_> {
 
 /// `x·wᵀ + b`.
 #[derive(Clone, Debug)]
-pub(crate) struct Linear {
+pub struct Linear {
     w: Tensor,
     b: Tensor,
 }
 
 impl Linear {
-    pub(crate) fn new(
+    /// The parameters `<name>.weight` `[outputs, inputs]`, normal with deviation `init`, and `<name>.bias`, 0.
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    pub fn new(
         weights: &mut Weights,
         name: &str,
         inputs: usize,
@@ -54,82 +58,91 @@ impl Linear {
         })
     }
 
-    pub(crate) fn forward(&self, ops: Ops, x: &Tensor) -> Result<Tensor> {
+    /// `x` `[rows, inputs]`; `[rows, outputs]` out.
+    ///
+    /// # Errors
+    /// When the width is not that of the inputs.
+    pub fn forward(&self, ops: Ops, x: &Tensor) -> Result<Tensor> {
         ops.linear(x, &self.w, &self.b)
     }
 }
 
 /// Layer norm with scale and shift.
 #[derive(Clone, Debug)]
-pub(crate) struct Norm {
+pub struct Norm {
     w: Tensor,
     b: Tensor,
 }
 
 impl Norm {
-    pub(crate) fn new(weights: &mut Weights, name: &str, d: usize) -> Result<Self> {
+    /// The parameters `<name>.weight` `[d]`, 1, and `<name>.bias`, 0.
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    pub fn new(weights: &mut Weights, name: &str, d: usize) -> Result<Self> {
         Ok(Self {
             w: weights.get(&format!("{name}.weight"), d, Init::Ones)?,
             b: weights.get(&format!("{name}.bias"), d, Init::Zeros)?,
         })
     }
 
-    pub(crate) fn forward(&self, ops: Ops, x: &Tensor) -> Result<Tensor> {
+    /// `x` `[rows, d]`; the same shape out.
+    ///
+    /// # Errors
+    /// When the width is not `d`.
+    pub fn forward(&self, ops: Ops, x: &Tensor) -> Result<Tensor> {
         ops.layer_norm(x, &self.w, &self.b, EPS)
     }
 }
 
-/// The layers of an encoder or decoder.
-pub(crate) fn layers(
+/// `n` layers of one shape, `<name>.0` and on; matrices normal with deviation `init`.
+///
+/// # Errors
+/// As [`Weights::layer`].
+pub fn layers(
     weights: &mut Weights,
     name: &str,
-    config: &EagerConfig,
+    shape: LayerShape,
     n: usize,
-    cross: bool,
+    init: f64,
 ) -> Result<Vec<Layer>> {
-    let shape = LayerShape {
-        d_model: config.d_model,
-        heads: config.heads,
-        feed_forward: config.feed_forward,
-        cross,
-        eps: EPS,
-    };
-    let layer = |i| weights.layer(&format!("{name}.{i}"), shape, Init::Normal(config.init));
+    let layer = |i| weights.layer(&format!("{name}.{i}"), shape, Init::Normal(init));
     (0..n).map(layer).collect()
 }
 
-/// Rows of a table, plus a learnt vector for each row's position, normalised, with dropout: how every sequence of this
-/// model begins.
+/// Rows of a table, plus a learnt vector for each row's position, normalised, with dropout: how every sequence begins.
 #[derive(Clone, Debug)]
-pub(crate) struct Embedding {
+pub struct Embedding {
     positions: Tensor,
     norm: Norm,
 }
 
 impl Embedding {
-    pub(crate) fn new(
+    /// The parameters `<name>.positions` `[positions, d]`, normal with deviation `init`, and the norm `<name>.norm`.
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    pub fn new(
         weights: &mut Weights,
         name: &str,
-        config: &EagerConfig,
-        positions: usize,
+        (positions, d): (usize, usize),
+        init: f64,
     ) -> Result<Self> {
         Ok(Self {
             positions: weights.get(
                 &format!("{name}.positions"),
-                (positions, config.d_model),
-                Init::Normal(config.init),
+                (positions, d),
+                Init::Normal(init),
             )?,
-            norm: Norm::new(weights, &format!("{name}.norm"), config.d_model)?,
+            norm: Norm::new(weights, &format!("{name}.norm"), d)?,
         })
     }
 
     /// Embedded tokens `[rows, d]` and their `positions` `[rows]`; `[rows, d]` out.
-    pub(crate) fn forward(
-        &self,
-        pass: Pass<'_>,
-        tokens: &Tensor,
-        positions: &[u32],
-    ) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// When there is no such position, or the width is not `d`.
+    pub fn forward(&self, pass: Pass<'_>, tokens: &Tensor, positions: &[u32]) -> Result<Tensor> {
         let ops = pass.ops;
         let x = (tokens + ops.gather(&self.positions, positions)?)?;
         ops.dropout(&self.norm.forward(ops, &x)?, pass.dropout)

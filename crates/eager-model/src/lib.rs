@@ -18,7 +18,7 @@ pub use decoder::{Decoded, Decoder, Decoding, TargetCodes};
 pub use din::{Din, DinBatch, DinConfig, DinConfigError, DinScorer, DinStatistics};
 pub use eager::{Catalogue, Eager};
 pub use encoder::{Histories, Memory};
-pub use layers::Pass;
+pub use layers::{EPS, Embedding, Linear, Norm, Pass, layers};
 pub use stream::{PerStream, Stream};
 pub use tables::Tables;
 pub use transfer::TransferCodes;

@@ -62,8 +62,19 @@ impl Transfer {
         };
         Ok(Self {
             guide: Linear::new(weights, "transfer.guide", guide_dim, d, config.init)?,
-            embedding: Embedding::new(weights, "transfer", config, levels + 1)?,
-            layers: layers::layers(weights, "transfer", config, config.transfer_layers, true)?,
+            embedding: Embedding::new(
+                weights,
+                "transfer",
+                (levels + 1, config.d_model),
+                config.init,
+            )?,
+            layers: layers::layers(
+                weights,
+                "transfer",
+                config.layer(true),
+                config.transfer_layers,
+                config.init,
+            )?,
             recognise: Linear::new(weights, "transfer.recognise", d, 1, config.init)?,
             levels,
         })

@@ -3,6 +3,7 @@
 //! NaN (see `storage::uninit`).
 
 mod din;
+mod next_item;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::attention::{self, Attention, AttentionOp};
 use crate::batch_norm::BatchNormOp;
 use crate::columns::{self, ColumnStatistics};
+use crate::cross_entropy::CrossEntropyOp;
 use crate::dice::DiceOp;
 use crate::dropout::{AddDropoutOp, Dropout, DropoutOp};
+use crate::frequency::{FrequencyFilterOp, LowPass};
 use crate::gather::GatherOp;
 use crate::gelu::GeluOp;
 use crate::layer_norm::LayerNormOp;
@@ -230,6 +232,40 @@ impl Ops {
                 .apply_op2(&table.contiguous()?, TreeCrossEntropyOp(rows.clone()))
         } else {
             plain::tree_cross_entropy(hidden, table, rows)
+        }
+    }
+
+    /// Mean over rows of `-log softmax(hidden_i · tableᵀ)[target_i]`, over all rows of the table. `hidden` `[n, d]`, `table`
+    /// `[rows, d]`, `targets` `[n]`; scalar out.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, there is no row, or a target is not in the table.
+    pub fn cross_entropy(self, hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        if self.fused(hidden) {
+            let differentiate = hidden.track_op() || table.track_op();
+            let op = CrossEntropyOp::new(targets, differentiate);
+            hidden.contiguous()?.apply_op2(&table.contiguous()?, op)
+        } else {
+            plain::cross_entropy(hidden, table, targets)
+        }
+    }
+
+    /// `low + scale²∘(x - low)` of sequences of one length, with `low` what `low_pass` keeps of them. `x` `[n·length, d]`,
+    /// `scale` `[d]`; the rows of its outputs, `[n·outputs, d]`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn frequency_filter(
+        self,
+        x: &Tensor,
+        scale: &Tensor,
+        low_pass: &LowPass,
+    ) -> Result<Tensor> {
+        if self.fused(x) {
+            let op = FrequencyFilterOp(low_pass.clone());
+            x.contiguous()?.apply_op2(&scale.contiguous()?, op)
+        } else {
+            plain::frequency_filter(x, scale, low_pass)
         }
     }
 

@@ -8,7 +8,7 @@ use candle_nn::ops::{log_softmax, softmax};
 
 use crate::attention::Attention;
 use crate::columns::ColumnStatistics;
-use crate::{Pairs, RowRanges, Segments};
+use crate::{LowPass, Pairs, RowRanges, Segments};
 
 /// Stands for -∞ where a whole row may be masked: `exp` of it is 0, and no NaN comes of it.
 const MASKED: f32 = -1e9;
@@ -149,6 +149,28 @@ pub(crate) fn tree_cross_entropy(
         .gather(&targets, 1)?
         .mean_all()?
         .neg()
+}
+
+/// See [`crate::Ops::cross_entropy`].
+pub(crate) fn cross_entropy(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    let logits = hidden.matmul(&table.t()?)?; // [n, rows]
+    let targets = Tensor::from_slice(targets, (targets.len(), 1), hidden.device())?;
+    log_softmax(&logits, D::Minus1)?
+        .gather(&targets, 1)?
+        .mean_all()?
+        .neg()
+}
+
+/// See [`crate::Ops::frequency_filter`].
+pub(crate) fn frequency_filter(x: &Tensor, scale: &Tensor, low_pass: &LowPass) -> Result<Tensor> {
+    let (n, d) = low_pass.check(x.shape(), scale.shape())?;
+    let (length, outputs) = (low_pass.length(), low_pass.outputs());
+    let x = x.reshape((n, length, d))?;
+    let low = low_pass.tensor(&x)?.broadcast_left(n)?.contiguous()?;
+    let low = low.matmul(&x)?; // [n, outputs, d]
+    let own = x.narrow(1, length - outputs, outputs)?;
+    let high = (own - &low)?.broadcast_mul(&scale.sqr()?)?;
+    (low + high)?.reshape((n * outputs, d))
 }
 
 /// `(x - mean)/√(var + ε)`, by `known` statistics or differentiably by those of `x`, and the statistics.

@@ -98,7 +98,7 @@ fn collect_rows(hidden: &[f32], rows: &[usize], d: usize) -> Vec<f32> {
 }
 
 /// Turns each row of logits into probabilities; returns each row's `log Σ exp`.
-fn softmax_rows(logits: &mut [f32], width: usize) -> Vec<f32> {
+pub(crate) fn softmax_rows(logits: &mut [f32], width: usize) -> Vec<f32> {
     dispatch(
         #[inline(always)]
         || {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::baseline::Baseline;
 use crate::bundle::{Export, Inspect};
 use crate::catalogue::Catalog;
 use crate::init::Init;
@@ -55,6 +56,9 @@ pub enum Command {
     Model(RunArgs),
     /// Stages 1–6: figures on the test set, as `pipeline`
     Eval(RunArgs),
+    /// A model that EAGER is compared with: trained and evaluated on the same data, with the same figures
+    #[command(subcommand)]
+    Baseline(Baseline),
     /// Lists of items for histories, by a trained run or a bundle
     Recommend(Recommend),
     /// A trained run as a bundle: one folder with everything that recommending needs
@@ -217,6 +221,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Model(args) => (args, Stage::Model),
         Command::Eval(args) => (args, Stage::Eval),
         Command::Init(args) => return args.run(),
+        Command::Baseline(baseline) => return baseline.run(),
         Command::Recommend(args) => return args.run(),
         Command::Export(args) => return args.run(),
         Command::Inspect(args) => return args.run(),

@@ -12,6 +12,7 @@ use eager_model::{DinConfig, EagerConfig};
 use eager_ops::Ops;
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::BaselinesConfig;
 use crate::train::din::DinTraining;
 use crate::train::generator::TrainingConfig;
 
@@ -39,6 +40,9 @@ pub struct Config {
     pub training: TrainingConfig,
     /// The test.
     pub eval: EvalConfig,
+    /// The models that EAGER is compared with.
+    #[serde(default)]
+    pub baselines: BaselinesConfig,
 }
 
 /// Behaviour vectors.
@@ -135,6 +139,7 @@ impl Config {
             losses: LossConfig::default(),
             training: TrainingConfig::default(),
             eval: EvalConfig::default(),
+            baselines: BaselinesConfig::default(),
         }
     }
 
@@ -185,6 +190,7 @@ impl Config {
         self.training.validate()?;
         self.eval.infer.validate().context("eval.infer")?;
         self.eval.bootstrap.validate().context("eval.bootstrap")?;
+        self.baselines.validate().context("baselines")?;
         Ok(())
     }
 }

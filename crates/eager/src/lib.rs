@@ -1,5 +1,6 @@
 //! EAGER: the two-stream generative recommender. Training loops, pipeline, run folders and the command.
 
+pub mod baseline;
 pub mod bundle;
 pub mod catalogue;
 pub mod cli;

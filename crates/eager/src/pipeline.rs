@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use eager_data::{Manifest, Places};
 
+use crate::baseline::Kind;
 use crate::cli::{RunArgs, Usage};
 use crate::config::Config;
 use crate::report::Report;
@@ -18,18 +19,37 @@ use crate::{overrides, page, table};
 /// # Errors
 /// [`Usage`] where dataset or settings are wrong; else whatever a stage fails with.
 pub fn run(args: &RunArgs, until: Stage) -> Result<()> {
-    let (ctx, root) = prepare(args).map_err(|error| Usage::new(&error))?;
+    let (run, ctx) = begin(args, None)?;
+    stages(&run, &ctx, until)?;
+    if until == Stage::Eval {
+        page::write(run.root());
+    }
+    print(&run, until, args.json)
+}
+
+/// Trains and evaluates a baseline in a run of its own, and prints the table.
+///
+/// # Errors
+/// As [`run`].
+pub fn baseline(args: &RunArgs, kind: Kind) -> Result<()> {
+    let (run, ctx) = begin(args, Some(kind.name()))?;
+    let (data, dataset) = stages::data::run(&run, &ctx)?;
+    let model = stages::baseline::train(&run, &ctx, Stage::Model, kind, &dataset, &data)?;
+    stages::baseline::evaluate_stage(&run, &ctx, kind, &dataset, &data, &model)?;
+    page::write(run.root());
+    print(&run, Stage::Eval, args.json)
+}
+
+/// Opens the run's folder and leaves its settings there. A run of no name of its own is called `name`, or as its config.
+fn begin(args: &RunArgs, name: Option<&str>) -> Result<(Run, Context)> {
+    let (ctx, root) = prepare(args, name).map_err(|error| Usage::new(&error))?;
     let run = Run::open(&root)?
         .with_device(args.device.name())
         .with_reuse(args.reuse.as_deref());
     let config = toml::to_string(&ctx.config).context("the config cannot be written as TOML")?;
     write_atomic(&root.join("config.toml"), config.as_bytes())?;
     tracing::info!("run {}", root.display());
-    stages(&run, &ctx, until)?;
-    if until == Stage::Eval {
-        page::write(run.root());
-    }
-    print(&run, until, args.json)
+    Ok((run, ctx))
 }
 
 /// The stages one after the other, each with the records of those that it reads.
@@ -61,7 +81,7 @@ fn stages(run: &Run, ctx: &Context, until: Stage) -> Result<()> {
 }
 
 /// Everything that can be wrong with the arguments, before anything is made.
-fn prepare(args: &RunArgs) -> Result<(Context, PathBuf)> {
+fn prepare(args: &RunArgs, name: Option<&str>) -> Result<(Context, PathBuf)> {
     let manifest = Manifest::find(&args.dataset)?;
     let (base, file, default_name) = match args.config.as_str() {
         "paper" => (Config::paper(&manifest), None, "paper".to_owned()),
@@ -87,6 +107,7 @@ fn prepare(args: &RunArgs) -> Result<(Context, PathBuf)> {
         config.text.encoder.clone_from(encoder);
     }
     config.validate().context("config")?;
+    let default_name = name.map_or(default_name, str::to_owned);
     let name = args.name.clone().unwrap_or(default_name);
     if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains('\\') {
         bail!("--run {name}: it becomes a folder: use letters, digits, - and _");

@@ -71,12 +71,20 @@ fn model(files: &RunFiles) -> Result<Part> {
             Colour::Other(0),
         ),
     ];
+    let (validated, learnt) = match files.baseline() {
+        None => (
+            "On validation users, with fewer beams than the test. Training ends when it no longer rises.",
+            "Generation is the cross-entropy of the next item’s code, summed over its levels.",
+        ),
+        Some(_) => (
+            "On all users. Training ends when it no longer rises.",
+            "The cross-entropy of the next item.",
+        ),
+    };
     let body = html! {
         div.plots {
-            (curve(log, "Validation", &valid, Y::Dots, best,
-                "On validation users, with fewer beams than the test. Training ends when it no longer rises.")?)
-            (curve(log, "Training loss", &losses, Y::Plain, best,
-                "Generation is the cross-entropy of the next item’s code, summed over its levels.")?)
+            (curve(log, "Validation", &valid, Y::Dots, best, validated)?)
+            (curve(log, "Training loss", &losses, Y::Plain, best, learnt)?)
             (curve(log, "Losses of the other tasks", &tasks, Y::Log, best,
                 "Logarithmic. One that is flat from the start has taught the model nothing.")?)
             (curve(log, "Learning rate", &[one("learning_rate", Colour::Merged)], Y::Plain, best, "")?)

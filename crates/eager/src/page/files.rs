@@ -63,7 +63,10 @@ pub(super) struct LogLine {
 pub(super) struct RankLine {
     pub user: String,
     pub merged: Rank,
+    /// A baseline has no streams.
+    #[serde(default)]
     pub behaviour: Rank,
+    #[serde(default)]
     pub semantic: Rank,
 }
 
@@ -158,6 +161,11 @@ impl RunFiles {
     /// Users' ranks with the data that they are of.
     pub fn evaluated(&self) -> Option<(&Data, &[RankLine])> {
         Some((self.data.as_ref()?, self.ranks.as_deref()?))
+    }
+
+    /// The baseline that the run is of, if it is one of `eager baseline`.
+    pub fn baseline(&self) -> Option<&str> {
+        self.report.as_ref()?.protocol.get("model")?.as_str()
     }
 
     pub fn dataset_name(&self) -> &str {

@@ -20,12 +20,13 @@ const BUCKETS: usize = 7;
 
 pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
     let mut parts = vec![];
-    if let Some(ranks) = files.ranks.as_deref().filter(|ranks| !ranks.is_empty()) {
+    let streams_of = files.ranks.as_deref().filter(|ranks| !ranks.is_empty());
+    if let (Some(ranks), None) = (streams_of, files.baseline()) {
         parts.push(streams(ranks)?);
     }
     match &files.calibration {
         Some(calibration) => parts.push(reliability(calibration)?),
-        None if files.ranks.is_some() => parts.push(Part {
+        None if files.ranks.is_some() && files.baseline().is_none() => parts.push(Part {
             id: "calibration",
             title: "Calibration",
             caption: "eval/ was written by an older version, which kept no probabilities: delete that folder and give the \

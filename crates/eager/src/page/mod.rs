@@ -76,7 +76,7 @@ pub fn page(run: &Path) -> Result<String> {
     parts.extend([overview::stages(&files), overview::settings(&files)]);
     let body = html! {
         header {
-            h1 { "EAGER on " (title) }
+            h1 { (files.baseline().unwrap_or("EAGER")) " on " (title) }
             (overview::head(&files))
             nav aria-label="Sections" {
                 ul { @for part in &parts { li { a href={ "#" (part.id) } { (part.title) } } } }

@@ -109,9 +109,13 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
         id: "figures",
         title: "Figures",
         caption: format!(
-            "Each of {} users’ last item, ranked among all items. “ours” is the merged list of both streams, with the interval \
+            "Each of {} users’ last item, ranked among all items. “ours” is {}, with the interval \
              that resampling the users gives; a figure of the paper inside it cannot be told from ours by these users.",
-            count(report.users as u64)
+            count(report.users as u64),
+            files.baseline().map_or(
+                "the merged list of both streams".to_owned(),
+                |name| format!("the list of {name}")
+            )
         ),
         body,
     }])

@@ -97,13 +97,16 @@ pub fn run(
                 &users.targets,
                 eval.infer.mask_history,
             )?;
-            write_ranks(
-                &folder.join("ranks.csv"),
-                dataset,
-                &users,
-                &ranks,
-                &popularity,
-            )?;
+            let mut lists = vec![
+                ("merged", &ranks.merged[..]),
+                ("behaviour", &ranks.behaviour),
+                ("semantic", &ranks.semantic),
+                ("popularity", &popularity),
+            ];
+            if !ranks.direct.is_empty() {
+                lists.push(("direct", &ranks.direct));
+            }
+            write_ranks(&folder.join("ranks.csv"), dataset, &users, &lists)?;
             write_json(
                 &folder.join("calibration.json"),
                 &calibration(&ranks, eval.infer.ranking),
@@ -154,13 +157,13 @@ pub fn run(
 }
 
 /// Every user's known items and held-out item.
-struct Users {
+pub(super) struct Users {
     items: Vec<Vec<u32>>,
-    targets: Vec<u32>,
+    pub(super) targets: Vec<u32>,
 }
 
 impl Users {
-    fn of(split: &Split, held_out: HeldOut) -> Self {
+    pub(super) fn of(split: &Split, held_out: HeldOut) -> Self {
         let ids = |items: &[ItemId]| items.iter().map(|i| i.0).collect();
         let known = |user| match held_out {
             HeldOut::Valid => split.valid_history(user),
@@ -177,7 +180,7 @@ impl Users {
         }
     }
 
-    fn histories(&self) -> Vec<&[u32]> {
+    pub(super) fn histories(&self) -> Vec<&[u32]> {
         self.items.iter().map(Vec::as_slice).collect()
     }
 }
@@ -185,24 +188,16 @@ impl Users {
 /// What decides the figures besides the model.
 fn protocol(ctx: &Context) -> Map<String, serde_json::Value> {
     let (config, infer) = (&ctx.config, &ctx.config.eval.infer);
-    let entries = [
-        ("split", json!("leave-one-out")),
-        ("held_out", json!(config.eval.held_out)),
-        ("order", json!(config.prepare.order)),
-        ("ties", json!(config.prepare.ties)),
-        ("candidates", json!("all items")),
-        ("mask_history", json!(infer.mask_history)),
+    let mut protocol = dataset_protocol(ctx);
+    for (name, value) in [
         ("window", json!(config.model.window)),
         ("ranking", json!(infer.ranking)),
         ("beams", json!(infer.beams)),
         ("top_k", json!(infer.top_k)),
         ("exact", json!(infer.exact)),
-        ("seed", json!(ctx.seed)),
-    ];
-    let mut protocol: Map<_, _> = entries
-        .map(|(k, v)| (k.to_owned(), v))
-        .into_iter()
-        .collect();
+    ] {
+        protocol.insert(name.to_owned(), value);
+    }
     if infer.ranking != Ranking::Confidence {
         let w = &infer.weights;
         let mut weights = format!("behaviour {}, semantic {}", w.behaviour, w.semantic);
@@ -214,24 +209,30 @@ fn protocol(ctx: &Context) -> Map<String, serde_json::Value> {
     protocol
 }
 
+/// What decides the figures whatever the model.
+pub(super) fn dataset_protocol(ctx: &Context) -> Map<String, serde_json::Value> {
+    let config = &ctx.config;
+    let entries = [
+        ("split", json!("leave-one-out")),
+        ("held_out", json!(config.eval.held_out)),
+        ("order", json!(config.prepare.order)),
+        ("ties", json!(config.prepare.ties)),
+        ("candidates", json!("all items")),
+        ("mask_history", json!(config.eval.infer.mask_history)),
+        ("seed", json!(ctx.seed)),
+    ];
+    let named = entries.map(|(name, value)| (name.to_owned(), value));
+    named.into_iter().collect()
+}
+
 /// A line a user: raw id, raw id of the target, and its rank in each list, empty where it is in none.
-fn write_ranks(
+pub(super) fn write_ranks(
     path: &Path,
     dataset: &Dataset,
     users: &Users,
-    ranks: &Evaluation,
-    popularity: &[Rank],
+    lists: &[(&str, &[Rank])],
 ) -> Result<()> {
     let mut csv = csv::Writer::from_writer(vec![]);
-    let mut lists = vec![
-        ("merged", &ranks.merged[..]),
-        ("behaviour", &ranks.behaviour),
-        ("semantic", &ranks.semantic),
-        ("popularity", popularity),
-    ];
-    if !ranks.direct.is_empty() {
-        lists.push(("direct", &ranks.direct));
-    }
     let names = lists.iter().map(|(name, _)| *name);
     csv.write_record(["user", "target"].into_iter().chain(names))?;
     let text = |rank: Rank| rank.map_or(String::new(), |r| r.to_string());

@@ -1,5 +1,6 @@
 //! The pipeline's stages: each reads the folders of those above it and writes its own, and knows nothing else of them.
 
+pub mod baseline;
 pub mod behaviour;
 pub mod codes;
 pub mod data;
@@ -7,11 +8,15 @@ pub mod eval;
 pub mod model;
 pub mod text;
 
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 use candle_core::Device;
 use eager_data::{Manifest, Places};
 
 use crate::config::Config;
-use crate::logs::Progress;
+use crate::logs::{Progress, TrainingLog};
+use crate::train::epochs::{Event, Losses};
 
 /// What every stage may look at.
 #[derive(Clone, Debug)]
@@ -26,6 +31,61 @@ pub struct Context {
     pub device: Device,
     /// The run's seed; stages derive theirs with [`seed::derive`](crate::seed::derive).
     pub seed: u64,
+}
+
+/// Writes an event of a training loop down in the stage's folder, and moves the bar, which is called `phase`.
+fn show<L: Losses>(
+    log: &mut Option<TrainingLog>,
+    (folder, phase): (&Path, &str),
+    batch_size: usize,
+    event: Event<L>,
+) -> Result<()> {
+    match event {
+        Event::Started { update, limit } => {
+            let resumed = (update > 0).then_some(update);
+            *log = Some(TrainingLog::open(folder, phase, limit, resumed)?);
+            Ok(())
+        }
+        Event::Updates {
+            update,
+            made,
+            epoch,
+            parts,
+            rate,
+            norm,
+        } => {
+            let log = log.as_mut().context("an update before the start")?;
+            log.advance(update, made as usize * batch_size);
+            let mut values = parts.named();
+            values.extend([
+                ("epoch", epoch as f64),
+                ("learning_rate", rate),
+                ("gradient_norm", norm),
+            ]);
+            log.log(update, &values)
+        }
+        Event::Validated {
+            update,
+            epoch,
+            found,
+            best,
+        } => {
+            tracing::info!(
+                "epoch {epoch}: validation recall@10 {:.4}, ndcg@10 {:.4}{}",
+                found.recall_10,
+                found.ndcg_10,
+                if best { ", the best so far" } else { "" }
+            );
+            let log = log.as_mut().context("a validation before the start")?;
+            log.log(
+                update,
+                &[
+                    ("valid/recall@10", found.recall_10),
+                    ("valid/ndcg@10", found.ndcg_10),
+                ],
+            )
+        }
+    }
 }
 
 /// A bar for each file that is fetched or read, one after the other.

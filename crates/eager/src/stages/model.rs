@@ -15,11 +15,11 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, show};
 use crate::logs::TrainingLog;
 use crate::run::{Run, Stage, StageRecord, write_json};
 use crate::seed;
-use crate::train::generator::{Event, Setting, TrainingConfig, Validation, train_generator};
+use crate::train::generator::{Setting, TrainingConfig, Validation, train_generator};
 use crate::train::objective::Items;
 use crate::train::shards::Shards;
 
@@ -92,7 +92,14 @@ pub fn run(
             &setting,
             &folder.join("checkpoints"),
             &mut |_| validator.validate(&recommender),
-            &mut |event| show(folder, &mut log, config.training.batch_size, event),
+            &mut |event| {
+                show(
+                    &mut log,
+                    (folder, "training"),
+                    config.training.batch_size,
+                    event,
+                )
+            },
         )?;
         if let Some(log) = log {
             log.finish();
@@ -127,61 +134,6 @@ fn items(run: &Run, ctx: &Context) -> Result<(Items, PerStream<ItemCodes>)> {
     })?;
     let tries = PerStream::try_from_fn(|stream| eager_codes::CodeTrie::new(&codes[stream]))?;
     Ok((Items { tries, vectors }, codes))
-}
-
-/// Writes an event down and moves the bar.
-fn show(
-    folder: &std::path::Path,
-    log: &mut Option<TrainingLog>,
-    batch_size: usize,
-    event: Event,
-) -> Result<()> {
-    match event {
-        Event::Started { update, limit } => {
-            let resumed = (update > 0).then_some(update);
-            *log = Some(TrainingLog::open(folder, "training", limit, resumed)?);
-            Ok(())
-        }
-        Event::Updates {
-            update,
-            made,
-            epoch,
-            parts,
-            rate,
-            norm,
-        } => {
-            let log = log.as_mut().context("an update before the start")?;
-            log.advance(update, made as usize * batch_size);
-            let mut values = parts.named().to_vec();
-            values.extend([
-                ("epoch", epoch as f64),
-                ("learning_rate", rate),
-                ("gradient_norm", norm),
-            ]);
-            log.log(update, &values)
-        }
-        Event::Validated {
-            update,
-            epoch,
-            found,
-            best,
-        } => {
-            tracing::info!(
-                "epoch {epoch}: validation recall@10 {:.4}, ndcg@10 {:.4}{}",
-                found.recall_10,
-                found.ndcg_10,
-                if best { ", the best so far" } else { "" }
-            );
-            let log = log.as_mut().context("a validation before the start")?;
-            log.log(
-                update,
-                &[
-                    ("valid/recall@10", found.recall_10),
-                    ("valid/ndcg@10", found.ndcg_10),
-                ],
-            )
-        }
-    }
 }
 
 /// The validation's users, the same at every validation.

@@ -228,6 +228,8 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
     use crate::config::Config;
     use crate::overrides;
@@ -239,7 +241,9 @@ mod tests {
             assert!(plan.rows.iter().any(|row| row.baseline), "{name}");
             for dataset in &plan.datasets {
                 let manifest = eager_data::Manifest::find(dataset).unwrap();
-                for row in plan.rows.iter().filter(|row| row.command == ["pipeline"]) {
+                for row in &plan.rows {
+                    let line = row.command_line(dataset, 1);
+                    crate::cli::Cli::try_parse_from(line.split(' ')).expect(&line);
                     let base = Config::paper(&manifest);
                     let config =
                         overrides::resolve(&base, &manifest.settings, None, &row.set).unwrap();

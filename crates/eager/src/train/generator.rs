@@ -1,29 +1,25 @@
-//! The generator's training loop: shuffled epochs over every window, AdamW, warm-up and inverse square root, early
+//! The generator's training: shuffled epochs over every window ([`epochs`]), AdamW, warm-up and inverse square root, early
 //! stopping on validation.
-//!
-//! Everything random is a function of (seed, update, shard), and the data's order of (seed, epoch), so the cursor in a
-//! checkpoint is all there is to resume from, and a resumed run is the uninterrupted one bit for bit.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use candle_core::Device;
-use eager_data::{Batch, Windows};
+use eager_data::{Batch, Batches, Windows};
 use eager_losses::LossConfig;
-use eager_model::{Eager, Pass};
-use eager_ops::{AdamW, AdamWConfig, Dropout, Gradients, Leaves, Ops};
+use eager_model::{Eager, Parameters, Pass};
+use eager_ops::{AdamWConfig, Dropout, Gradients, Leaves, Ops};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Checkpoint;
+use super::epochs::{self, Course, Learner, Losses};
 use super::objective::{Draw, Items, Objective, Parts};
 use super::schedule::InverseSqrt;
 use super::shards::{SHARDS, Shards};
 
-/// The file that a killed run goes on from.
-const LAST: &str = "last.safetensors";
-/// The weights of the best validation so far.
-const BEST: &str = "best.safetensors";
+pub use super::epochs::{Outcome, Validation};
+
+/// What happens in the generator's training.
+pub type Event = epochs::Event<Parts>;
 
 /// How the generator is trained. `Default` is ours where the paper's text is silent;
 /// [`TrainingConfig::official`] what the authors' code runs.
@@ -109,83 +105,6 @@ impl TrainingConfig {
     }
 }
 
-/// What a validation found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Validation {
-    /// Recall@10 of the merged list.
-    pub recall_10: f64,
-    /// NDCG@10 of the merged list: what early stopping looks at.
-    pub ndcg_10: f64,
-}
-
-/// What happens in training, for whoever shows or keeps it.
-#[derive(Clone, Copy, Debug)]
-pub enum Event {
-    /// Training begins, or goes on from a checkpoint.
-    Started {
-        /// Updates made in all; above 0 where it goes on.
-        update: u64,
-        /// Updates that training makes at most.
-        limit: u64,
-    },
-    /// Some updates were made.
-    Updates {
-        /// Updates made in all.
-        update: u64,
-        /// Of them since the last event.
-        made: u64,
-        /// Epoch, from 0.
-        epoch: u64,
-        /// Mean parts of the loss over them.
-        parts: Parts,
-        /// The last update's learning rate.
-        rate: f64,
-        /// The last update's gradient norm before clipping.
-        norm: f64,
-    },
-    /// A validation.
-    Validated {
-        /// Updates made in all.
-        update: u64,
-        /// Epochs made in all.
-        epoch: u64,
-        /// What it found.
-        found: Validation,
-        /// Whether it is the best so far.
-        best: bool,
-    },
-}
-
-/// What training came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Updates made.
-    pub updates: u64,
-    /// Epochs made.
-    pub epochs: u64,
-    /// Epochs made when the weights that were kept were validated.
-    pub best_epoch: u64,
-    /// Their validation.
-    pub best: Validation,
-    /// Whether the patience ended training, not a limit.
-    pub stopped_early: bool,
-}
-
-/// Where the loop stands: with the weights and the optimiser's state, all there is to go on from.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Cursor {
-    updates: u64,
-    epoch: u64,
-    /// Batches of the epoch that are done.
-    batch: usize,
-    best: Option<(u64, Validation)>,
-    validations_since_best: u64,
-    ended: bool,
-    /// Sums since the last line of the log.
-    since_log: Parts,
-    updates_since_log: u64,
-}
-
 /// All that a training run reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
@@ -228,119 +147,72 @@ pub fn train_generator(
         !windows.is_empty(),
         "there is no training example: every user has fewer than two training items"
     );
-    let (last, best) = (folder.join(LAST), folder.join(BEST));
-    let mut optimiser = AdamW::new(model.parameters().trainable(), training.optimiser.clone())?;
-    let mut cursor = Cursor::default();
-    if let Some(saved) = Checkpoint::<Cursor>::load_if_present(&last, setting.device)? {
-        model.parameters().set(&saved.weights)?;
-        cursor = saved.cursor;
-        optimiser.load_state(cursor.updates, &saved.optimiser)?;
-        tracing::info!(
-            "going on from {} ({} updates made)",
-            last.display(),
-            cursor.updates
-        );
-    }
-    let save = |optimiser: &AdamW, cursor: &Cursor| -> Result<()> {
-        let state = Checkpoint {
-            weights: model.parameters().tensors(),
-            optimiser: optimiser.state()?,
-            cursor: cursor.clone(),
-        };
-        Ok(state.save(&last)?)
+    let course = Course {
+        optimiser: &training.optimiser,
+        max_epochs: training.max_epochs,
+        max_updates: training.max_updates,
+        validate_every: training.validate_every,
+        patience: training.patience,
+        log_every: training.log_every,
+        checkpoint_seconds: training.checkpoint_seconds,
+        device: setting.device,
     };
+    let mut learner = Generator {
+        model,
+        setting,
+        validate,
+    };
+    epochs::train(&mut learner, &course, folder, log)
+}
 
-    let updates_an_epoch = windows.len().div_ceil(training.batch_size) as u64;
-    let by_epochs = training.max_epochs.saturating_mul(updates_an_epoch);
-    let limit = match training.max_updates {
-        0 => by_epochs,
-        most => by_epochs.min(most),
-    };
-    log(Event::Started {
-        update: cursor.updates,
-        limit,
-    })?;
-    let mut saved_at = Instant::now();
-    while !cursor.ended {
-        let batches = windows.batches(training.batch_size, setting.seed, cursor.epoch);
-        for examples in batches.from(cursor.batch) {
-            if cursor.updates >= limit {
-                break;
-            }
-            let rate = training.schedule.at(cursor.updates + 1);
-            let (grads, parts) = gradients(model, setting, examples, cursor.updates)?;
-            let norm = optimiser.step(&grads, rate).with_context(|| {
-                format!(
-                    "update {} (epoch {}): the loss was {}",
-                    cursor.updates + 1,
-                    cursor.epoch,
-                    parts.total
-                )
-            })?;
-            cursor.updates += 1;
-            cursor.batch += 1;
-            cursor.since_log.add(&parts, 1.0);
-            cursor.updates_since_log += 1;
-            if cursor.updates.is_multiple_of(training.log_every) {
-                let mut parts = Parts::default();
-                let made = std::mem::take(&mut cursor.updates_since_log);
-                parts.add(&std::mem::take(&mut cursor.since_log), 1.0 / made as f64);
-                log(Event::Updates {
-                    update: cursor.updates,
-                    made,
-                    epoch: cursor.epoch,
-                    parts,
-                    rate,
-                    norm,
-                })?;
-            }
-            if saved_at.elapsed() >= Duration::from_secs(training.checkpoint_seconds) {
-                save(&optimiser, &cursor)?;
-                saved_at = Instant::now();
-            }
-        }
-        let limited = cursor.updates >= limit;
-        cursor.epoch += 1;
-        cursor.batch = 0;
-        if limited || cursor.epoch.is_multiple_of(training.validate_every) {
-            let found = validate(model)?;
-            let better = cursor
-                .best
-                .is_none_or(|(_, best)| found.ndcg_10 > best.ndcg_10);
-            if better {
-                cursor.best = Some((cursor.epoch, found));
-                cursor.validations_since_best = 0;
-                let weights = model.parameters().tensors().into_iter().collect();
-                super::checkpoint::write(&best, &weights, None)
-                    .with_context(|| format!("cannot write {}", best.display()))?;
-            } else {
-                cursor.validations_since_best += 1;
-            }
-            log(Event::Validated {
-                update: cursor.updates,
-                epoch: cursor.epoch,
-                found,
-                best: better,
-            })?;
-        }
-        let patient = training.patience == 0 || cursor.validations_since_best < training.patience;
-        cursor.ended = limited || !patient;
-        save(&optimiser, &cursor)?;
-        saved_at = Instant::now();
+struct Generator<'a> {
+    model: &'a Eager,
+    setting: &'a Setting<'a>,
+    validate: &'a mut dyn FnMut(&Eager) -> Result<Validation>,
+}
+
+impl Learner for Generator<'_> {
+    type Losses = Parts;
+
+    fn parameters(&self) -> &Parameters {
+        self.model.parameters()
     }
-    let Some((best_epoch, found)) = cursor.best else {
-        anyhow::bail!("training ended without a validation; this is a defect of the loop")
-    };
-    let weights = candle_core::safetensors::load(&best, setting.device)
-        .with_context(|| format!("cannot read the best weights, {}", best.display()))?;
-    model.parameters().set(&weights)?;
-    Ok(Outcome {
-        updates: cursor.updates,
-        epochs: cursor.epoch,
-        best_epoch,
-        best: found,
-        stopped_early: cursor.updates < limit,
-    })
+
+    fn batches(&self, epoch: u64) -> Batches {
+        let Setting {
+            windows,
+            training,
+            seed,
+            ..
+        } = self.setting;
+        windows.batches(training.batch_size, *seed, epoch)
+    }
+
+    fn rate(&self, update: u64) -> f64 {
+        self.setting.training.schedule.at(update)
+    }
+
+    fn gradients(&self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, Parts)> {
+        gradients(self.model, self.setting, examples, update)
+    }
+
+    fn validate(&mut self) -> Result<Validation> {
+        (self.validate)(self.model)
+    }
+}
+
+impl Losses for Parts {
+    fn add(&mut self, other: &Self, weight: f64) {
+        Self::add(self, other, weight);
+    }
+
+    fn total(&self) -> f64 {
+        self.total
+    }
+
+    fn named(&self) -> Vec<(&'static str, f64)> {
+        Self::named(self).to_vec()
+    }
 }
 
 /// The gradients of a batch, a store a shard, whose sum is the batch's; and the parts of its loss. With a step of the

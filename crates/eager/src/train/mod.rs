@@ -1,11 +1,13 @@
-//! The training loops: DIN, and what it shares with the recommender's.
+//! The training loops: DIN's, and the one of the generator and of the baselines.
 //!
 //! A loop here is a function, not a framework. Each is bit-for-bit reproducible from its seed whatever the number of
 //! threads (see [`shards`]), and resumes from its last checkpoint as if it had never stopped (see [`checkpoint`]).
 
 pub mod checkpoint;
 pub mod din;
+pub mod epochs;
 pub mod generator;
+pub mod next_item;
 pub mod objective;
 pub mod schedule;
 pub mod shards;

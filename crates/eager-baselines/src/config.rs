@@ -1,0 +1,218 @@
+//! The models' shapes. `docs/baselines.md` says where each number comes from.
+
+use eager_model::EPS;
+use eager_ops::{LayerShape, MAX_KEYS};
+use serde::{Deserialize, Serialize};
+
+/// SASRec's shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SasrecConfig {
+    /// Width of item embeddings and states.
+    pub d_model: usize,
+    /// Attention heads; divides `d_model`.
+    pub heads: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Inner width of the feed-forward.
+    pub feed_forward: usize,
+    /// Dropout of embeddings, attention probabilities and every sublayer's output.
+    pub dropout: f32,
+    /// Items of a history that are read: the newest.
+    pub window: usize,
+    /// Standard deviation of the normal distribution that weights are drawn from.
+    pub init: f64,
+}
+
+impl Default for SasrecConfig {
+    fn default() -> Self {
+        Self {
+            d_model: 64,
+            heads: 2,
+            layers: 2,
+            feed_forward: 256,
+            dropout: 0.5,
+            window: 50,
+            init: 0.02,
+        }
+    }
+}
+
+impl SasrecConfig {
+    pub(crate) fn layer(&self) -> LayerShape {
+        LayerShape {
+            d_model: self.d_model,
+            heads: self.heads,
+            feed_forward: self.feed_forward,
+            cross: false,
+            eps: EPS,
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// Names the field that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        shape(&[
+            ("d_model", self.d_model),
+            ("heads", self.heads),
+            ("layers", self.layers),
+            ("feed_forward", self.feed_forward),
+            ("window", self.window),
+        ])?;
+        rest(
+            self.d_model,
+            self.heads,
+            self.window,
+            self.dropout,
+            self.init,
+        )
+    }
+}
+
+/// BSARec's shape: SASRec's, and the filter's two numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BsarecConfig {
+    /// Width of item embeddings and states.
+    pub d_model: usize,
+    /// Attention heads; divides `d_model`.
+    pub heads: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Inner width of the feed-forward.
+    pub feed_forward: usize,
+    /// Dropout of embeddings, attention probabilities and every sublayer's output.
+    pub dropout: f32,
+    /// Positions of a sequence: the newest items, with padding before them.
+    pub window: usize,
+    /// Standard deviation of the normal distribution that weights are drawn from.
+    pub init: f64,
+    /// Share of the filter in a layer's mixture with attention (the paper's α).
+    pub alpha: f64,
+    /// The paper's cut-off c, as the authors' code counts it: the lowest `c / 2 + 1` frequencies are the low ones.
+    pub cutoff: usize,
+}
+
+impl Default for BsarecConfig {
+    fn default() -> Self {
+        Self {
+            d_model: 64,
+            heads: 1,
+            layers: 2,
+            feed_forward: 256,
+            dropout: 0.5,
+            window: 50,
+            init: 0.02,
+            alpha: 0.7,
+            cutoff: 5,
+        }
+    }
+}
+
+impl BsarecConfig {
+    /// Frequencies that count as low.
+    #[must_use]
+    pub fn frequencies(&self) -> usize {
+        self.cutoff / 2 + 1
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// Names the field that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        shape(&[
+            ("d_model", self.d_model),
+            ("heads", self.heads),
+            ("layers", self.layers),
+            ("feed_forward", self.feed_forward),
+            ("window", self.window),
+        ])?;
+        rest(
+            self.d_model,
+            self.heads,
+            self.window,
+            self.dropout,
+            self.init,
+        )?;
+        if !(0.0..=1.0).contains(&self.alpha) {
+            return refuse("alpha", self.alpha, "0 to 1");
+        }
+        let most = self.window / 2 + 1;
+        if self.frequencies() > most {
+            let expected = format!("at most {} for a window of {}", 2 * most - 1, self.window);
+            return refuse("cutoff", self.cutoff, &expected);
+        }
+        Ok(())
+    }
+}
+
+fn refuse(field: &'static str, found: impl ToString, expected: &str) -> Result<(), ConfigError> {
+    Err(ConfigError {
+        field,
+        found: found.to_string(),
+        expected: expected.to_owned(),
+    })
+}
+
+fn shape(counts: &[(&'static str, usize)]) -> Result<(), ConfigError> {
+    match counts.iter().find(|(_, n)| *n == 0) {
+        Some(&(field, _)) => refuse(field, 0, "1 or more"),
+        None => Ok(()),
+    }
+}
+
+fn rest(d: usize, heads: usize, window: usize, dropout: f32, init: f64) -> Result<(), ConfigError> {
+    if !d.is_multiple_of(heads) {
+        return refuse("heads", heads, &format!("a divisor of d_model, {d}"));
+    }
+    if window > MAX_KEYS {
+        return refuse("window", window, &format!("1 to {MAX_KEYS}"));
+    }
+    if !(0.0..1.0).contains(&dropout) {
+        return refuse("dropout", dropout, "0 or more, below 1");
+    }
+    if !(init > 0.0 && init.is_finite()) {
+        return refuse("init", init, "a finite number above 0");
+    }
+    Ok(())
+}
+
+/// A value outside its range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` is {found}, expected {expected}")]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub found: String,
+    /// The range.
+    pub expected: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bad_fields_are_named() {
+        assert_eq!(SasrecConfig::default().validate(), Ok(()));
+        assert_eq!(BsarecConfig::default().validate(), Ok(()));
+        assert_eq!(BsarecConfig::default().frequencies(), 3);
+        let refused = |change: fn(&mut BsarecConfig)| {
+            let mut config = BsarecConfig::default();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused(|c| c.heads = 3),
+            "`heads` is 3, expected a divisor of d_model, 64"
+        );
+        assert!(refused(|c| c.alpha = 1.5).contains("`alpha`"));
+        assert!(refused(|c| c.cutoff = 60).contains("at most 51 for a window of 50"));
+        assert!(refused(|c| c.window = 300).contains("`window` is 300"));
+        assert!(refused(|c| c.layers = 0).contains("`layers` is 0"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Softmax cross-entropy over all rows of a table: loss and gradients in one pass over blocks of rows.
+//!
+//! The gradient is a matter of the same logits, so the forward pass makes it too while they are at hand, up to the factor
+//! that the backward pass brings. Of `[n, rows]` logits a block is there at a time, and no probability is kept.
+
+use std::sync::{Arc, Mutex};
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+
+use crate::matmul::{Matrix, matmul};
+use crate::storage::{slice, tensor, uninit, with_slice};
+use crate::tree_softmax::softmax_rows;
+use crate::vector::dispatch;
+
+/// Rows of a block. More of them pack the table less often, fewer keep the logits nearer.
+const ROWS: usize = if cfg!(test) { 8 } else { 128 };
+
+/// Mean over rows of `-log softmax(hidden_i · tableᵀ)[target_i]`.
+pub(crate) struct CrossEntropyOp {
+    targets: Arc<[u32]>,
+    /// Whether there will be a backward pass.
+    differentiate: bool,
+    kept: Mutex<Option<Gradients>>,
+}
+
+/// Of the *sum* over rows.
+struct Gradients {
+    hidden: Vec<f32>,
+    table: Vec<f32>,
+}
+
+impl CrossEntropyOp {
+    pub(crate) fn new(targets: &[u32], differentiate: bool) -> Self {
+        Self {
+            targets: targets.into(),
+            differentiate,
+            kept: Mutex::new(None),
+        }
+    }
+
+    /// The sum over rows, and its gradients if wanted. With `p` the probabilities: `dlogits = p - onehot`,
+    /// `dhidden = dlogits·table`, `dtable = dlogitsᵀ·hidden`.
+    fn pass(
+        &self,
+        (hidden, table): (&[f32], &[f32]),
+        d: usize,
+        differentiate: bool,
+    ) -> (f64, Option<Gradients>) {
+        let items = table.len() / d;
+        let rows = Matrix::new(table, items, d);
+        let block = ROWS.min(self.targets.len());
+        let mut logits = uninit(block * items);
+        let mut grads = differentiate.then(|| Gradients {
+            hidden: uninit(hidden.len()),
+            table: vec![0.0; table.len()],
+        });
+        let mut loss = 0f64;
+        for (b, (hidden, targets)) in hidden
+            .chunks(block * d)
+            .zip(self.targets.chunks(block))
+            .enumerate()
+        {
+            let n = targets.len();
+            let logits = &mut logits[..n * items];
+            let own = Matrix::new(hidden, n, d);
+            matmul(logits, own, rows.t(), false);
+            let places = || targets.iter().enumerate();
+            let at = |(row, &target): (usize, &u32)| row * items + target as usize;
+            let chosen: Vec<f32> = places().map(|place| logits[at(place)]).collect();
+            for (normaliser, chosen) in softmax_rows(logits, items).into_iter().zip(chosen) {
+                loss += f64::from(normaliser - chosen);
+            }
+            if let Some(grads) = &mut grads {
+                places().for_each(|place| logits[at(place)] -= 1.0);
+                let dlogits = Matrix::new(logits, n, items);
+                let first = b * block * d;
+                matmul(
+                    &mut grads.hidden[first..first + n * d],
+                    dlogits,
+                    rows,
+                    false,
+                );
+                matmul(&mut grads.table, dlogits.t(), own, true);
+            }
+        }
+        (loss, grads)
+    }
+}
+
+/// `x·factor` in a new tensor.
+fn scaled(mut x: Vec<f32>, factor: f32, shape: &[usize]) -> Result<Tensor> {
+    dispatch(
+        #[inline(always)]
+        || x.iter_mut().for_each(|x| *x *= factor),
+    );
+    tensor(x, shape)
+}
+
+impl CustomOp2 for CrossEntropyOp {
+    fn name(&self) -> &'static str {
+        "fused-cross-entropy"
+    }
+
+    fn cpu_fwd(
+        &self,
+        h: &CpuStorage,
+        hl: &Layout,
+        t: &CpuStorage,
+        tl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((n, d), (items, width)) = (hl.shape().dims2()?, tl.shape().dims2()?);
+        if n == 0 || n != self.targets.len() || d == 0 || d != width {
+            candle_core::bail!(
+                "cross entropy: hidden {:?}, table {:?}, {} targets",
+                hl.shape(),
+                tl.shape(),
+                self.targets.len()
+            )
+        }
+        if let Some(target) = self.targets.iter().find(|&&t| t as usize >= items) {
+            candle_core::bail!("cross entropy: target {target} in a table of {items} rows")
+        }
+        let (loss, grads) = self.pass((slice(h, hl)?, slice(t, tl)?), d, self.differentiate);
+        match self.kept.lock() {
+            Ok(mut kept) => *kept = grads,
+            Err(_) => candle_core::bail!("cross entropy: an earlier pass panicked"),
+        }
+        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), ().into()))
+    }
+
+    fn bwd(
+        &self,
+        h: &Tensor,
+        t: &Tensor,
+        _loss: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let factor = grad.to_scalar::<f32>()? / self.targets.len() as f32;
+        let kept = match self.kept.lock() {
+            Ok(mut kept) => kept.take(),
+            Err(_) => candle_core::bail!("cross entropy: an earlier pass panicked"),
+        };
+        let grads = match kept {
+            Some(grads) => Some(grads),
+            // Whoever differentiates a graph twice waits for a second pass here.
+            None => with_slice(h, |hidden| {
+                with_slice(t, |table| Ok(self.pass((hidden, table), h.dim(1)?, true).1))
+            })?,
+        };
+        let Some(Gradients { hidden, table }) = grads else {
+            candle_core::bail!("cross entropy: no gradient was made")
+        };
+        Ok((
+            Some(scaled(hidden, factor, h.dims())?),
+            Some(scaled(table, factor, t.dims())?),
+        ))
+    }
+}

@@ -1,0 +1,187 @@
+//! Stages `model` and `eval` of a baseline's run: a next-item model trained on the histories, and its ranks of every user's
+//! held-out item. The files of `eval` have the form of EAGER's, with one list.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use candle_core::Tensor;
+use eager_data::{Dataset, Split};
+use eager_infer::metrics::{CUTOFFS, Metrics};
+use eager_infer::popularity_ranks;
+use eager_model::Weights;
+use eager_ops::Ops;
+use serde::Serialize;
+use serde_json::json;
+
+use super::eval::{Users, dataset_protocol, write_ranks};
+use super::{Context, show};
+use crate::baseline::Kind;
+use crate::config::EvalConfig;
+use crate::logs::{Progress, TrainingLog};
+use crate::report::Report;
+use crate::run::{Run, Stage, StageRecord, write_json};
+use crate::seed;
+use crate::train::checkpoint;
+use crate::train::next_item::{NextItemSetting, evaluate, train_next_item};
+use crate::train::shards::Shards;
+
+const WEIGHTS: &str = "model.safetensors";
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    baseline: &'a str,
+    settings: serde_json::Value,
+    ops: Ops,
+}
+
+/// Trains the model and writes `model.safetensors`, its item embeddings as `vectors.safetensors`, and `outcome.json`,
+/// unless that is done; resumes from the last checkpoint.
+///
+/// # Errors
+/// When training fails, or a file cannot be read or written.
+pub fn train(
+    run: &Run,
+    ctx: &Context,
+    stage: Stage,
+    kind: Kind,
+    dataset: &Dataset,
+    data: &StageRecord,
+) -> Result<StageRecord> {
+    let config = &ctx.config;
+    let settings = Settings {
+        baseline: kind.name(),
+        settings: config.baselines.settings(kind)?,
+        ops: config.ops,
+    };
+    let seed = seed::derive(ctx.seed, kind.name());
+    let (record, _) = run.stage(stage, &settings, seed, &[data], &[], |folder| {
+        let split = Split::new(dataset)?;
+        let weights = Weights::random(seed, &ctx.device);
+        let model = config.baselines.model(kind, split.n_items(), weights)?;
+        tracing::info!("{} parameters", model.parameters().count());
+        let (loss, training) = config.baselines.learning(kind);
+        let setting = NextItemSetting {
+            split: &split,
+            loss,
+            training,
+            ops: config.ops,
+            seed,
+            device: &ctx.device,
+            shards: &Shards::new()?,
+        };
+        let mut log: Option<TrainingLog> = None;
+        let outcome = train_next_item(
+            model.as_ref(),
+            &setting,
+            &folder.join("checkpoints"),
+            &mut |event| show(&mut log, (folder, kind.name()), training.batch_size, event),
+        )?;
+        if let Some(log) = log {
+            log.finish();
+        }
+        let weights = model.parameters().tensors();
+        write(&folder.join(WEIGHTS), weights)?;
+        let vectors = HashMap::from([("vectors".to_owned(), model.items().detach())]);
+        write(&folder.join("vectors.safetensors"), vectors)?;
+        tracing::info!(
+            "best of {} epochs: {}, validation recall@10 {:.4}, ndcg@10 {:.4}",
+            outcome.epochs,
+            outcome.best_epoch,
+            outcome.best.recall_10,
+            outcome.best.ndcg_10
+        );
+        write_json(&folder.join("outcome.json"), &outcome)
+    })?;
+    Ok(record)
+}
+
+fn write(path: &Path, tensors: HashMap<String, Tensor>) -> Result<()> {
+    checkpoint::write(path, &tensors.into_iter().collect(), None)
+        .with_context(|| format!("{}: cannot write", path.display()))
+}
+
+#[derive(Serialize)]
+struct EvalSettings<'a> {
+    baseline: &'a str,
+    eval: &'a EvalConfig,
+    model: serde_json::Value,
+    ops: Ops,
+}
+
+/// Writes `metrics.json` and `ranks.csv`, unless that is done.
+///
+/// # Errors
+/// When the model cannot be loaded, or a file cannot be written.
+pub fn evaluate_stage(
+    run: &Run,
+    ctx: &Context,
+    kind: Kind,
+    dataset: &Dataset,
+    data: &StageRecord,
+    model: &StageRecord,
+) -> Result<StageRecord> {
+    let config = &ctx.config;
+    let (eval, baselines) = (&config.eval, &config.baselines);
+    let settings = EvalSettings {
+        baseline: kind.name(),
+        eval,
+        model: baselines.settings(kind)?["model"].take(),
+        ops: config.ops,
+    };
+    let seed = seed::derive(ctx.seed, "eval");
+    let upstream = [data, model];
+    let (record, _) = run.stage(Stage::Eval, &settings, seed, &upstream, &[], |folder| {
+        let split = Split::new(dataset)?;
+        let path = run.folder(Stage::Model).join(WEIGHTS);
+        let weights = candle_core::safetensors::load(&path, &ctx.device)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let weights = Weights::saved(weights, &ctx.device).frozen();
+        let model = baselines.model(kind, split.n_items(), weights)?;
+        let users = Users::of(&split, eval.held_out);
+        let histories = users.histories();
+        let mask = eval.infer.mask_history;
+        let mut progress = Progress::new("ranking", split.n_users() as u64, 0);
+        let ranks = evaluate(
+            model.as_ref(),
+            config.ops,
+            &Shards::new()?,
+            &histories,
+            &users.targets,
+            mask,
+            &mut |done| progress.set(done as u64),
+        )?;
+        progress.finish();
+        let counts = split.train_counts();
+        let popularity = popularity_ranks(&counts, &histories, &users.targets, mask)?;
+        let lists = [("merged", ranks.as_slice()), ("popularity", &popularity)];
+        write_ranks(&folder.join("ranks.csv"), dataset, &users, &lists)?;
+        let (level, bootstrap) = (eval.bootstrap.level, &eval.bootstrap);
+        let mut protocol = dataset_protocol(ctx);
+        let (loss, _) = baselines.learning(kind);
+        for (name, value) in [
+            ("model", json!(kind.name())),
+            ("softmax", json!(loss.softmax)),
+            ("window", json!(baselines.window(kind))),
+        ] {
+            protocol.insert(name.to_owned(), value);
+        }
+        let report = Report {
+            dataset: dataset.name.clone(),
+            users: split.n_users(),
+            text_encoder: "none".to_owned(),
+            protocol,
+            metrics: Metrics::new(&ranks, &CUTOFFS)?,
+            interval_level: level,
+            intervals: Some(Metrics::bootstrap(&ranks, &CUTOFFS, bootstrap, seed)?),
+            streams: BTreeMap::new(),
+            baselines: BTreeMap::from([(
+                "popularity".to_owned(),
+                Metrics::new(&popularity, &CUTOFFS)?,
+            )]),
+            paper: None,
+        };
+        write_json(&folder.join("metrics.json"), &report)
+    })?;
+    Ok(record)
+}
