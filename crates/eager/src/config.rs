@@ -45,6 +45,17 @@ pub struct Config {
     pub baselines: BaselinesConfig,
 }
 
+/// What makes the behaviour vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BehaviourModel {
+    /// A DIN (paper §3.2), of the settings beside.
+    #[default]
+    Din,
+    /// A SASRec, of the settings in `baselines.sasrec`.
+    Sasrec,
+}
+
 /// Behaviour vectors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -52,6 +63,8 @@ pub struct BehaviourConfig {
     /// Ready-made vectors in place of the DIN's; see [`vectors`](crate::vectors).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vectors: Option<PathBuf>,
+    /// Whose item embeddings they are.
+    pub model: BehaviourModel,
     /// DIN's shape.
     pub din: DinConfig,
     /// How it is trained.

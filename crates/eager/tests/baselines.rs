@@ -278,9 +278,43 @@ fn on_demo_above_popularity_with_a_report_and_a_record_for_tables() {
 }
 
 #[test]
+fn its_item_embeddings_can_be_the_behaviour_vectors() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().to_str().unwrap();
+    let args = |name: &'static str| {
+        let sets = [
+            "behaviour.model=sasrec",
+            "baselines.sasrec.model.d_model=16",
+            "baselines.sasrec.training.max_epochs=1",
+        ];
+        let sets = sets.into_iter().flat_map(|set| ["--set", set]);
+        let place = ["behaviour", "demo", "--out", out, "--run", name];
+        place.into_iter().chain(sets).collect::<Vec<_>>()
+    };
+    let (done, _, log) = eager(&args("first"));
+    assert!(done, "{log}");
+    let vectors = |name: &str| {
+        root.path()
+            .join(format!("demo/{name}/behaviour/vectors.safetensors"))
+    };
+    assert_eq!(ItemVectors::load(&vectors("first")).unwrap().dim, 16);
+    let first = root.path().join("demo/first");
+    let (done, _, log) =
+        eager(&[&args("second")[..], &["--reuse", first.to_str().unwrap()]].concat());
+    assert!(
+        done && log.contains("behaviour: taken from another run"),
+        "{log}"
+    );
+    assert_eq!(
+        std::fs::read(vectors("first")).unwrap(),
+        std::fs::read(vectors("second")).unwrap()
+    );
+}
+
+#[test]
 fn settings_that_are_none_are_named() {
     let args = |set| ["baseline", "bsarec", "demo", "--set", set];
-    let (done, _, log) = eager(&args("baselines.bsarec.model.alpah=1"));
+    let (done, _, log) = eager(&args("baselines.bsarec.model.alph=1"));
     assert!(
         !done && log.contains("did you mean `baselines.bsarec.model.alpha`?"),
         "{log}"

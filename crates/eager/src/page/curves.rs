@@ -5,15 +5,19 @@ use maud::{Markup, html};
 
 use super::Part;
 use super::files::{LogLine, RunFiles};
+use crate::config::BehaviourModel;
 use crate::html::figure;
 use crate::html::plot::{self, Axis, Colour, Line};
+use crate::train::din::DinReport;
+use crate::train::generator::Outcome;
 
 pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
     let mut parts = vec![];
     if !files.model_log.is_empty() || files.outcome.is_some() {
         parts.push(model(files)?);
     }
-    if !files.behaviour_log.is_empty() || files.behaviour_report.is_some() {
+    let ended = files.behaviour_report.is_some() || files.behaviour_outcome.is_some();
+    if !files.behaviour_log.is_empty() || ended {
         parts.push(behaviour(files)?);
     }
     Ok(parts)
@@ -100,33 +104,37 @@ fn model(files: &RunFiles) -> Result<Part> {
 
 fn behaviour(files: &RunFiles) -> Result<Part> {
     let log = &files.behaviour_log;
-    let report = files.behaviour_report.as_ref();
-    let best = report.and_then(|report| {
-        let found = [
-            ("valid_recall@20", report.best.recall_20),
-            ("valid_ndcg@20", report.best.ndcg_20),
-        ];
-        step_of(log, found)
-    });
-    let caption = match report {
-        Some(report) => format!(
-            "The DIN whose item vectors become the behaviour codes: {} updates in {} epochs, epoch {} kept. {}",
-            crate::html::count(report.updates),
-            report.epochs,
-            report.best_epoch,
-            ended(report.stopped_early, log)
+    let (name, cutoff, [recall, ndcg], found) = match files.config.behaviour.model {
+        BehaviourModel::Din => {
+            let report = files.behaviour_report.as_ref();
+            ("DIN", 20, DIN_FIGURES, report.map(Found::of_din))
+        }
+        BehaviourModel::Sasrec => {
+            let outcome = files.behaviour_outcome.as_ref();
+            ("SASRec", 10, SASREC_FIGURES, outcome.map(Found::of_sasrec))
+        }
+    };
+    let best = found.as_ref().and_then(|found| step_of(log, found.values));
+    let whose = format!("The {name} whose item vectors become the behaviour codes");
+    let caption = match found {
+        Some(found) => format!(
+            "{whose}: {} updates in {} epochs, epoch {} kept. {}",
+            crate::html::count(found.updates),
+            found.epochs,
+            found.best_epoch,
+            ended(found.stopped_early, log)
         ),
-        None => "The DIN whose item vectors become the behaviour codes. Training has not ended."
-            .to_owned(),
+        None => format!("{whose}. Training has not ended."),
     };
     let one = |name: &str, shown: &str, colour| (name.to_owned(), shown.to_owned(), colour);
     let valid = [
-        one("valid_recall@20", "recall@20", Colour::Behaviour),
-        one("valid_ndcg@20", "NDCG@20", Colour::Other(0)),
+        one(recall, &format!("recall@{cutoff}"), Colour::Behaviour),
+        one(ndcg, &format!("NDCG@{cutoff}"), Colour::Other(0)),
     ];
+    let of = format!("Of {name} as a recommender, on validation users.");
     let body = html! {
         div.plots {
-            (curve(log, "Validation", &valid, Y::Dots, best, "Of DIN as a recommender, on a sample of users.")?)
+            (curve(log, "Validation", &valid, Y::Dots, best, &of)?)
             (curve(log, "Training loss", &[one("loss", "loss", Colour::Behaviour)], Y::Plain, best, "")?)
             (curve(log, "Learning rate", &[one("learning_rate", "rate", Colour::Behaviour)], Y::Plain, best, "")?)
         }
@@ -137,6 +145,46 @@ fn behaviour(files: &RunFiles) -> Result<Part> {
         caption,
         body,
     })
+}
+
+const DIN_FIGURES: [&str; 2] = ["valid_recall@20", "valid_ndcg@20"];
+const SASREC_FIGURES: [&str; 2] = ["valid/recall@10", "valid/ndcg@10"];
+
+/// What the training of the behaviour vectors came to.
+struct Found {
+    /// The best validation's figures, by their name in the log.
+    values: [(&'static str, f64); 2],
+    updates: u64,
+    epochs: u64,
+    best_epoch: u64,
+    stopped_early: bool,
+}
+
+impl Found {
+    fn of_din(report: &DinReport) -> Self {
+        let [recall, ndcg] = DIN_FIGURES;
+        Self {
+            values: [(recall, report.best.recall_20), (ndcg, report.best.ndcg_20)],
+            updates: report.updates,
+            epochs: report.epochs,
+            best_epoch: report.best_epoch,
+            stopped_early: report.stopped_early,
+        }
+    }
+
+    fn of_sasrec(outcome: &Outcome) -> Self {
+        let [recall, ndcg] = SASREC_FIGURES;
+        Self {
+            values: [
+                (recall, outcome.best.recall_10),
+                (ndcg, outcome.best.ndcg_10),
+            ],
+            updates: outcome.updates,
+            epochs: outcome.epochs,
+            best_epoch: outcome.best_epoch,
+            stopped_early: outcome.stopped_early,
+        }
+    }
 }
 
 /// How training ended, and where its curves are if not here.

@@ -33,6 +33,8 @@ pub(super) struct RunFiles {
     pub codes: Option<PerStream<ItemCodes>>,
     pub behaviour_log: Vec<LogLine>,
     pub behaviour_report: Option<DinReport>,
+    /// Of a SASRec in DIN's place.
+    pub behaviour_outcome: Option<Outcome>,
     pub model_log: Vec<LogLine>,
     pub outcome: Option<Outcome>,
     pub report: Option<Report>,
@@ -118,6 +120,7 @@ impl RunFiles {
             config_text,
             behaviour_log: read_log(&file(Stage::Behaviour, "metrics.jsonl"))?,
             behaviour_report: read_json(&file(Stage::Behaviour, "report.json"))?,
+            behaviour_outcome: read_json(&file(Stage::Behaviour, "outcome.json"))?,
             model_log: read_log(&file(Stage::Model, "metrics.jsonl"))?,
             outcome: read_json(&file(Stage::Model, "outcome.json"))?,
             root: root.to_owned(),

@@ -1,30 +1,39 @@
 //! Stage `behaviour`: behaviour vectors of the items, the item table of a DIN trained on the histories (paper §3.2), in
-//! `vectors.safetensors`; with `report.json` of its training.
+//! `vectors.safetensors`; with `report.json` of its training. Or, where `behaviour.model` says so, that of a SASRec, with
+//! `outcome.json` of its.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use eager_data::digest::sha256_file;
 use eager_data::{Dataset, Split};
+use eager_model::DinConfig;
 use eager_ops::Ops;
 use serde::Serialize;
 
-use super::Context;
-use crate::config::BehaviourConfig;
+use super::{Context, baseline};
+use crate::baseline::Kind;
+use crate::config::BehaviourModel;
 use crate::logs::TrainingLog;
 use crate::run::{Run, Stage, StageRecord};
 use crate::seed;
 use crate::train::Shards;
-use crate::train::din::{DinProgress, DinSetting, train_din};
+use crate::train::din::{DinProgress, DinSetting, DinTraining, train_din};
 use crate::vectors::{self, Ready};
 
 #[derive(Serialize)]
 struct Settings<'a> {
-    behaviour: &'a BehaviourConfig,
+    behaviour: Din<'a>,
     ops: Ops,
 }
 
-/// Trains the DIN, unless that is done; resumes from the last checkpoint. Ready-made vectors take its place.
+#[derive(Serialize)]
+struct Din<'a> {
+    din: &'a DinConfig,
+    training: &'a DinTraining,
+}
+
+/// Trains the DIN or the SASRec, unless that is done; resumes from the last checkpoint. Ready-made vectors take their place.
 ///
 /// # Errors
 /// When a setting is out of range, training fails, ready-made vectors do not fit, or a file cannot be read or written.
@@ -32,11 +41,23 @@ pub fn run(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> R
     if let Some(path) = &ctx.config.behaviour.vectors {
         return ready(run, ctx, data, dataset, path);
     }
+    match ctx.config.behaviour.model {
+        BehaviourModel::Din => din(run, ctx, data, dataset),
+        BehaviourModel::Sasrec => {
+            baseline::train(run, ctx, Stage::Behaviour, Kind::Sasrec, dataset, data)
+        }
+    }
+}
+
+fn din(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Result<StageRecord> {
+    let config = &ctx.config.behaviour;
     let settings = Settings {
-        behaviour: &ctx.config.behaviour,
+        behaviour: Din {
+            din: &config.din,
+            training: &config.training,
+        },
         ops: ctx.config.ops,
     };
-    let config = settings.behaviour;
     let seed = seed::derive(ctx.seed, "behaviour");
     let split = Split::new(dataset)?;
     let shards = Shards::new()?;
