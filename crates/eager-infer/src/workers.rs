@@ -11,8 +11,17 @@ use crate::Result;
 #[derive(Debug)]
 pub(crate) struct Workers {
     pools: Vec<ThreadPool>,
-    /// Whose turn it is with a single chunk.
-    turn: AtomicUsize,
+    /// Single chunks that each pool has to do: several threads may ask for one each.
+    busy: Vec<AtomicUsize>,
+}
+
+/// A pool's place while it does a single chunk.
+struct Turn<'a>(usize, &'a AtomicUsize);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Workers {
@@ -22,8 +31,17 @@ impl Workers {
             pools: (0..threads.max(1))
                 .map(|_| pool())
                 .collect::<std::result::Result<_, _>>()?,
-            turn: AtomicUsize::new(0),
+            busy: (0..threads.max(1)).map(|_| AtomicUsize::new(0)).collect(),
         })
+    }
+
+    /// The pool with the least to do. (Two threads may take the same one, which costs time and nothing else.)
+    fn turn(&self) -> Turn<'_> {
+        let busy = self.busy.iter().enumerate();
+        let least = busy.min_by_key(|(_, busy)| busy.load(Ordering::Relaxed));
+        let (at, busy) = least.unwrap_or((0, &self.busy[0]));
+        busy.fetch_add(1, Ordering::Relaxed);
+        Turn(at, busy)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -40,9 +58,9 @@ impl Workers {
     ) -> Result<()> {
         let threads = self.pools.len().min(chunks);
         if threads <= 1 {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.pools.len();
+            let turn = self.turn();
             for chunk in 0..chunks {
-                done(chunk, self.pools[turn].install(|| work(chunk))?);
+                done(chunk, self.pools[turn.0].install(|| work(chunk))?);
             }
             return Ok(());
         }
@@ -83,6 +101,17 @@ impl Workers {
 mod tests {
     use super::*;
     use crate::InferError;
+
+    #[test]
+    fn single_chunks_go_to_whoever_is_free() {
+        let workers = Workers::new(2).unwrap();
+        let (first, second) = (workers.turn(), workers.turn());
+        assert_eq!((first.0, second.0), (0, 1));
+        drop(second);
+        assert_eq!(workers.turn().0, 1);
+        drop(first);
+        assert_eq!(workers.turn().0, 0);
+    }
 
     #[test]
     fn every_chunk_is_done_once_and_errors_come_back() {

@@ -1,4 +1,8 @@
 //! Row-major matrix products through the `gemm` crate, without a graph.
+//!
+//! A row of `x·wᵀ` has the same bits whatever stands in the other rows and however many there are, which is what makes a
+//! user's scores the same alone and in a batch. `gemm` sums an element's products one after the other, but for few rows it
+//! takes other ways round; such products are made with rows of zeros below.
 
 use gemm::Parallelism;
 
@@ -41,8 +45,35 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// Elements of a product up to which `gemm` sums the products of two operands that lie along the sum in lanes.
+const SUMMED_IN_LANES: usize = 16 * 16;
+
+/// Fewest rows of `a·b` that are summed as those of a large product.
+fn fewest_rows(a: Matrix<'_>, b: Matrix<'_>) -> usize {
+    let along_the_sum = a.col_stride == 1 && b.row_stride == 1;
+    if along_the_sum && a.rows > 0 && b.cols > 0 {
+        (SUMMED_IN_LANES / b.cols + 1).max(2)
+    } else {
+        0
+    }
+}
+
 /// `out = a·b`, or `out += a·b` with `accumulate`; `out` is row-major `[a.rows, b.cols]`.
 pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
+    let rows = fewest_rows(a, b);
+    if a.rows >= rows {
+        return product(out, a, b, accumulate);
+    }
+    let (elements, held) = (a.rows * b.cols, a.rows * a.cols);
+    let mut padded = vec![0.0; rows * a.cols];
+    padded[..held].copy_from_slice(&a.data[..held]);
+    let mut more = vec![0.0; rows * b.cols];
+    more[..elements].copy_from_slice(&out[..elements]);
+    product(&mut more, Matrix::new(&padded, rows, a.cols), b, accumulate);
+    out[..elements].copy_from_slice(&more[..elements]);
+}
+
+fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
     assert_eq!(a.cols, b.rows, "inner dimensions");
     assert!(
         out.len() >= a.rows * b.cols,
@@ -94,6 +125,42 @@ pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_has_the_same_bits_among_any_number_of_rows() {
+        for (k, n) in [
+            (128, 384),
+            (128, 128),
+            (512, 128),
+            (128, 47),
+            (96, 96),
+            (16, 16),
+            (33, 5),
+            (7, 1),
+        ] {
+            let w: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.37).cos()).collect();
+            let x: Vec<f32> = (0..300 * k).map(|i| (i as f32 * 0.71).sin()).collect();
+            let start: Vec<f32> = (0..300 * n).map(|i| (i as f32 * 0.13).sin()).collect();
+            let product = |first: usize, rows: usize| {
+                let mut out = start[first * n..][..rows * n].to_vec();
+                let x = Matrix::new(&x[first * k..], rows, k);
+                matmul(&mut out, x, Matrix::new(&w, n, k).t(), true);
+                out
+            };
+            let whole = product(0, 300);
+            for rows in [1, 2, 3, 4, 5, 17, 64, 65, 100, 257] {
+                for first in [0, 7, 300 - rows] {
+                    let rows = rows.min(300 - first);
+                    let part = product(first, rows);
+                    assert_eq!(
+                        part,
+                        whole[first * n..][..rows * n],
+                        "{rows} rows, k {k}, n {n}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn products_of_transposes_match_the_triple_loop() {

@@ -1,20 +1,20 @@
 //! Log-probabilities of each row over *its own* contiguous range of a table's rows, for inference: what
 //! [`crate::Ops::tree_cross_entropy`] trains, without targets, gradient or graph.
 //!
-//! Rows that share a range share one matrix product; few rows are multiplied by plain dot products.
+//! Rows that share a range are worked off together. Every logit is one dot product, summed in the same order however many rows
+//! there are, so that a row's scores do not depend on the rows beside it.
 
 use std::ops::Range;
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::ops::log_softmax;
 
-use crate::matmul::{Matrix, matmul};
 use crate::plain;
 use crate::storage::{uninit, with_slice};
 use crate::vector::{dispatch, dot, exp, max};
 
-/// Rows of one range from which a matrix product beats dot products.
-const PRODUCT_ROWS: usize = 4;
+/// Rows of one range that are multiplied with a child at a time: few enough to stay in the cache.
+const ROWS: usize = 32;
 
 /// Elements of the gathered children that the plain form holds at a time.
 const PLAIN_ELEMENTS: usize = 1 << 24;
@@ -101,7 +101,6 @@ fn packed(
     let key = |i: u32| (ranges[i as usize].start, ranges[i as usize].end);
     let mut order: Vec<u32> = (0..ranges.len() as u32).collect();
     order.sort_unstable_by_key(|&i| (key(i), i));
-    let (mut own, mut logits) = (vec![], vec![]);
     for rows in order.chunk_by(|&a, &b| key(a) == key(b)) {
         let range = &ranges[rows[0] as usize];
         let width = range.len();
@@ -109,41 +108,20 @@ fn packed(
             continue;
         }
         let children = &table[range.start as usize * d..range.end as usize * d];
-        let rows = rows.iter().map(|&i| i as usize);
-        if rows.len() < PRODUCT_ROWS {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for i in rows {
-                        let (row, out) =
-                            (&hidden[i * d..][..d], &mut values[offsets[i]..][..width]);
-                        for (j, out) in out.iter_mut().enumerate() {
-                            *out = dot(row, &children[j * d..][..d]);
-                        }
-                        log_softmax_row(out);
-                    }
-                },
-            );
-            continue;
-        }
-        own.clear();
-        own.extend(rows.clone().flat_map(|i| &hidden[i * d..][..d]));
-        if logits.len() < rows.len() * width {
-            logits = uninit(rows.len() * width);
-        }
-        matmul(
-            &mut logits,
-            Matrix::new(&own, rows.len(), d),
-            Matrix::new(children, width, d).t(),
-            false,
-        );
         dispatch(
             #[inline(always)]
             || {
-                for (i, logits) in rows.zip(logits.chunks_exact(width)) {
-                    let out = &mut values[offsets[i]..][..width];
-                    out.copy_from_slice(logits);
-                    log_softmax_row(out);
+                for rows in rows.chunks(ROWS) {
+                    // A child is read once for all of them.
+                    for (j, child) in children.chunks_exact(d).enumerate() {
+                        for &i in rows {
+                            let i = i as usize;
+                            values[offsets[i] + j] = dot(&hidden[i * d..][..d], child);
+                        }
+                    }
+                }
+                for &i in rows {
+                    log_softmax_row(&mut values[offsets[i as usize]..][..width]);
                 }
             },
         );
@@ -260,6 +238,25 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_among_others() {
+        let mut rng = ChaCha8Rng::seed_from_u64(13);
+        let (n, d, nodes) = (150, 128, 300);
+        let (h, hidden) = random(&mut rng, n, d);
+        let (_, table) = random(&mut rng, nodes, d);
+        let ranges: Vec<Range<u32>> = (0..n as u32)
+            .map(|i| i % 3 * 47..i % 3 * 47 + 47 + i % 3)
+            .collect();
+        let together = Ops::Fused.tree_scores(&hidden, &table, &ranges).unwrap();
+        for i in 0..n {
+            let one = Tensor::from_slice(&h[i * d..][..d], (1, d), &Device::Cpu).unwrap();
+            let alone = Ops::Fused
+                .tree_scores(&one, &table, &ranges[i..=i])
+                .unwrap();
+            assert_eq!(alone.row(0), together.row(i));
         }
     }
 
