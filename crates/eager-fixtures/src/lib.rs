@@ -37,6 +37,26 @@ pub fn bundle(items: usize, seed: u64) -> Bundle {
 /// With fewer than two items, or where the forms are not valid.
 #[must_use]
 pub fn bundle_of(items: usize, seed: u64, config: &CodesConfig, model: &EagerConfig) -> Bundle {
+    let infer = InferConfig {
+        beams: 12,
+        top_k: 10,
+        ..InferConfig::default()
+    };
+    bundle_searched(items, seed, config, model, infer)
+}
+
+/// The same with lists made as `infer` says.
+///
+/// # Panics
+/// As [`bundle_of`].
+#[must_use]
+pub fn bundle_searched(
+    items: usize,
+    seed: u64,
+    config: &CodesConfig,
+    model: &EagerConfig,
+    infer: InferConfig,
+) -> Bundle {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let vectors = PerStream::from_fn(|stream| {
         let dim = if stream == Stream::Behaviour { 6 } else { 10 };
@@ -74,11 +94,7 @@ pub fn bundle_of(items: usize, seed: u64, config: &CodesConfig, model: &EagerCon
         items: 0,
         branching: Some(PerStream::from_fn(|_| config.branching)),
         text: TextSource::default(),
-        infer: InferConfig {
-            beams: 12,
-            top_k: 10,
-            ..InferConfig::default()
-        },
+        infer,
         metrics: [("recall@10".to_owned(), 0.125)].into(),
         files: [].into(),
     };

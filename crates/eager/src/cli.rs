@@ -18,6 +18,7 @@ use crate::init::Init;
 use crate::page::{self, ReportArgs};
 use crate::recommend::Recommend;
 use crate::run::Stage;
+use crate::serve::{LogFormat, Serve};
 use crate::shell::{Completions, Man};
 use crate::tables::{self, Tables};
 use crate::{logs, pipeline};
@@ -61,6 +62,8 @@ pub enum Command {
     Baseline(Baseline),
     /// Lists of items for histories, by a trained run or a bundle
     Recommend(Recommend),
+    /// Bundles and runs over HTTP
+    Serve(Serve),
     /// A trained run as a bundle: one folder with everything that recommending needs
     Export(Export),
     /// What a bundle holds, and whether it is whole
@@ -163,7 +166,11 @@ pub struct Verbosity {
 impl Verbosity {
     /// Starts the log.
     pub fn init(self) {
-        logs::init(i8::from(self.verbose) - i8::from(self.quiet));
+        logs::init(self.level());
+    }
+
+    fn level(self) -> i8 {
+        i8::from(self.verbose) - i8::from(self.quiet)
     }
 }
 
@@ -211,7 +218,13 @@ impl DeviceKind {
 /// # Errors
 /// Whatever went wrong; [`exit_code`] tells usage from failure.
 pub fn run(cli: &Cli) -> Result<()> {
-    cli.verbosity.init();
+    match &cli.command {
+        Command::Serve(Serve {
+            log_format: LogFormat::Json,
+            ..
+        }) => logs::init_json(cli.verbosity.level()),
+        _ => cli.verbosity.init(),
+    }
     let (args, until) = match &cli.command {
         Command::Pipeline(pipeline) => (&pipeline.run, pipeline.until),
         Command::Data(args) => (args, Stage::Data),
@@ -223,6 +236,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Init(args) => return args.run(),
         Command::Baseline(baseline) => return baseline.run(),
         Command::Recommend(args) => return args.run(),
+        Command::Serve(args) => return args.run(),
         Command::Export(args) => return args.run(),
         Command::Inspect(args) => return args.run(),
         Command::Tables(args) => return tables::run(args),

@@ -15,6 +15,7 @@ pub mod recommend;
 pub mod report;
 pub mod run;
 pub mod seed;
+pub mod serve;
 pub mod shell;
 pub mod stages;
 pub mod table;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 pub use metrics::MetricsLog;
-pub use progress::{Progress, init, say};
+pub use progress::{Progress, init, init_json, say};
 pub use tensorboard::TensorBoard;
 
 /// The three of them, for one loop of a stage.

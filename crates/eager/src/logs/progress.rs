@@ -86,21 +86,36 @@ pub fn say(text: &str) {
 /// Sends log lines to standard error: `info` and above; with `verbosity` 1 `debug`, with -1 `warn` and no bars. The first
 /// call of a process counts.
 pub fn init(verbosity: i8) {
-    let level = match verbosity {
-        ..0 => tracing::Level::WARN,
-        0 => tracing::Level::INFO,
-        1.. => tracing::Level::DEBUG,
-    };
     if verbosity < 0 {
         BARS.set_draw_target(ProgressDrawTarget::hidden());
     }
     let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(level(verbosity))
         .with_target(false)
         .with_timer(SinceStart(Instant::now()))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(|| LogWriter)
         .try_init();
+}
+
+/// As [`init`], an object a line, with the time of day.
+pub fn init_json(verbosity: i8) {
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level(verbosity))
+        .with_target(false)
+        .with_writer(|| LogWriter)
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .try_init();
+}
+
+fn level(verbosity: i8) -> tracing::Level {
+    match verbosity {
+        ..0 => tracing::Level::WARN,
+        0 => tracing::Level::INFO,
+        1.. => tracing::Level::DEBUG,
+    }
 }
 
 /// Seconds since the program's start, before a log line.

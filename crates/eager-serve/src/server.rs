@@ -1,0 +1,213 @@
+//! The socket: listening, connections, signals, and an end without a dropped request.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt as _;
+
+use crate::{App, Result, ServeError, router};
+
+/// How long a client may take for a request's head, and a connection may do nothing.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// Takes an address, so that one that is taken is said before anything is loaded.
+///
+/// # Errors
+/// When it cannot be listened on.
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let listen = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| ServeError::Bind { address, source })
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP reloads every model.
+///
+/// # Errors
+/// When the system refuses a thread, a signal or the socket.
+pub fn run(app: Arc<App>, listener: TcpListener) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(async {
+        let reloads = tokio::spawn(reload_on_hangup(app.clone())?);
+        let stop = stop_signal()?;
+        let served = serve(app.clone(), listener, stop).await;
+        reloads.abort();
+        served
+    });
+    // What is still under way has had its time.
+    runtime.shutdown_background();
+    served
+}
+
+#[cfg(unix)]
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    Ok(async move {
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name}: finishing what is under way");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("asked to stop again: stopping at once");
+            std::process::exit(1);
+        });
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+#[cfg(unix)]
+fn reload_on_hangup(app: Arc<App>) -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reloading");
+            app.reload_all().await;
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn reload_on_hangup(_: Arc<App>) -> Result<impl Future<Output = ()>> {
+    Ok(std::future::pending())
+}
+
+/// Serves on `listener` until `stop`; then takes requests for `linger` more, and gives those under way `grace`.
+///
+/// # Errors
+/// When the socket cannot be used.
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let address = listener.local_addr()?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let connections = Connections::new(app.clone());
+    tracing::info!("listening on http://{address}");
+    let (linger, grace) = (app.config.linger, app.config.grace);
+    let stop = async {
+        stop.await;
+        app.drain();
+        tokio::time::sleep(linger).await;
+    };
+    tokio::select! {
+        () = accept(&listener, &connections) => {}
+        () = stop => {}
+    }
+    drop(listener);
+    let ended = tokio::time::timeout(grace, connections.graceful.shutdown()).await;
+    if ended.is_err() {
+        tracing::warn!(
+            "some requests were not done after {} s and are dropped",
+            grace.as_secs_f64()
+        );
+    }
+    let closing = tokio::task::spawn_blocking(move || app.close());
+    // A worker in the middle of a long pass for nobody is not waited for.
+    if ended.is_ok() {
+        let _ = closing.await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What connections share.
+struct Connections {
+    app: Arc<App>,
+    router: axum::Router,
+    free: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+}
+
+impl Connections {
+    fn new(app: Arc<App>) -> Self {
+        Self {
+            router: router(app.clone()),
+            free: Arc::new(Semaphore::new(app.config.max_connections)),
+            graceful: GracefulShutdown::new(),
+            app,
+        }
+    }
+
+    /// Serves one connection, on a task of its own.
+    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let router = self.router.clone();
+        let service = tower::service_fn(move |request: hyper::Request<Incoming>| {
+            let router = router.clone();
+            async move { Ok::<_, Infallible>(answer(router, request.map(axum::body::Body::new)).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = self.graceful.watch(connection);
+        let open = self.app.metrics.connections.clone();
+        open.inc();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("connection: {error}");
+            }
+            open.dec();
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(router: axum::Router, request: Request) -> axum::response::Response {
+    match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Takes connections as long as it is polled.
+async fn accept(listener: &tokio::net::TcpListener, connections: &Connections) {
+    loop {
+        let Ok(permit) = connections.free.clone().acquire_owned().await else {
+            return; // the semaphore is never closed
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                connections.spawn(stream, permit);
+            }
+            // Of one connection, or no file is left: neither ends the server.
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
