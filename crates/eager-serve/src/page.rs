@@ -14,12 +14,40 @@ use crate::App;
 /// Path, form, content.
 type File = (&'static str, &'static str, &'static [u8]);
 
+/// A file below `/page/`.
+macro_rules! file {
+    ($name:literal, $form:expr) => {
+        (
+            concat!("/page/", $name),
+            $form,
+            include_bytes!(concat!("../page/", $name)),
+        )
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
 /// Every file of the page.
-const FILES: [File; 1] = [(
-    "/",
-    "text/html; charset=utf-8",
-    include_bytes!("../page/index.html"),
-)];
+const FILES: [File; 16] = [
+    ("/", HTML, include_bytes!("../page/index.html")),
+    file!("style.css", CSS),
+    file!("icon.svg", "image/svg+xml"),
+    file!("api.js", JS),
+    file!("app.js", JS),
+    file!("compare.js", JS),
+    file!("dom.js", JS),
+    file!("explanation.js", JS),
+    file!("history.js", JS),
+    file!("item.js", JS),
+    file!("panel.js", JS),
+    file!("recommendations.js", JS),
+    file!("search.js", JS),
+    file!("settings.js", JS),
+    file!("state.js", JS),
+    file!("tree.js", JS),
+];
 
 /// A page may load what this server has, and nothing else; nobody may frame it.
 const GUARDS: [(HeaderName, &str); 3] = [

@@ -38,6 +38,7 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(api::items::items))
         .routes(routes!(api::items::item))
         .routes(routes!(api::items::similar))
+        .routes(routes!(api::categories::categories))
         .routes(routes!(api::tree::tree))
         .routes(routes!(api::models::models))
         .route_layer(middleware::from_fn_with_state(app.clone(), time_limit))

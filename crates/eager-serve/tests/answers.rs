@@ -303,6 +303,30 @@ async fn the_catalogue_can_be_read_and_searched() {
 }
 
 #[tokio::test]
+async fn categories_and_children_come_in_parts() {
+    let served = Served::one(Config::default());
+    let (_, few) = served.get("/v1/categories?limit=3").await;
+    let expected = [("all", ITEMS), ("c0", ITEMS / 9), ("c1", ITEMS / 9)];
+    let expected = expected.map(|(category, items)| json!({"category": category, "items": items}));
+    assert_eq!(few, json!({"total": 10, "categories": expected}));
+    let (_, all) = served.get("/v1/categories").await;
+    assert_eq!(all["categories"].as_array().unwrap().len(), 10);
+
+    let (_, whole) = served.get("/v1/tree/semantic").await;
+    let whole = whole["children"].as_array().unwrap();
+    let n = whole.len();
+    assert!(n > 2);
+    for offset in 0..=n + 1 {
+        let (_, part) = served
+            .get(&format!("/v1/tree/semantic?offset={offset}&limit=2"))
+            .await;
+        let shown = offset.min(n)..(offset + 2).min(n);
+        assert_eq!(part["children"], json!(whole[shown]), "from {offset}");
+        assert_eq!(part["total"], n);
+    }
+}
+
+#[tokio::test]
 async fn several_models_are_told_apart() {
     let served = Served::new(
         Config::default(),
@@ -433,6 +457,7 @@ async fn the_document_describes_every_answer() {
             get("/v1/items/i1/similar?k=2"),
         ),
         ("/v1/tree/{stream}", "get", get("/v1/tree/semantic?limit=2")),
+        ("/v1/categories", "get", get("/v1/categories?limit=3")),
         ("/v1/models", "get", get("/v1/models")),
         (
             "/v1/admin/reload",

@@ -221,6 +221,12 @@ async fn bad_input_is_named() {
 
     let paths = [
         ("/v1/items?limit=0", 422, "out_of_range", Some("limit")),
+        (
+            "/v1/categories?limit=1001",
+            422,
+            "out_of_range",
+            Some("limit"),
+        ),
         ("/v1/items?limit=101", 422, "out_of_range", Some("limit")),
         ("/v1/items?limit=x", 400, "bad_query", None),
         ("/v1/items?page=1", 400, "bad_query", None),

@@ -1,6 +1,7 @@
 //! What is below `/v1`: a module a resource, each with the types of its requests and answers.
 
 pub(crate) mod admin;
+pub(crate) mod categories;
 pub(crate) mod explain;
 pub(crate) mod items;
 pub(crate) mod models;

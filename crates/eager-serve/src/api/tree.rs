@@ -1,5 +1,6 @@
 //! `GET /v1/tree/{stream}`: a stream's code tree, a node at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
@@ -33,6 +34,10 @@ pub(crate) struct Place {
     #[serde(default = "all")]
     #[param(default = 256, minimum = 1, maximum = 1024, required = false)]
     limit: usize,
+    /// How many children to leave out before them
+    #[serde(default)]
+    #[param(required = false)]
+    offset: usize,
     /// How many items to show of every child, at most 50
     #[serde(default = "three")]
     #[param(default = 3, maximum = 50, required = false)]
@@ -55,7 +60,7 @@ pub(crate) struct TreeNode {
     prefix: Vec<u32>,
     /// Items whose codes begin with the prefix.
     items: usize,
-    /// The first children.
+    /// Children from `offset` on.
     children: Vec<Child>,
     /// Children in all.
     total: usize,
@@ -99,7 +104,8 @@ pub(crate) async fn tree(
     }
     let prefix = tokens(&place.prefix)?;
     let node = follow(&model.bundle, stream.into(), &prefix)?;
-    let read = move || read(&model.bundle, stream, prefix, node, limit, place.samples);
+    let shown = place.offset..place.offset.saturating_add(limit);
+    let read = move || read(&model.bundle, stream, prefix, node, shown, place.samples);
     app.queue.compute(read).await.map(Json)
 }
 
@@ -142,7 +148,7 @@ fn read(
     stream: StreamName,
     prefix: Vec<u32>,
     node: u32,
-    limit: usize,
+    shown: Range<usize>,
     samples: usize,
 ) -> TreeNode {
     let trie = bundle.recommender().trie(stream.into());
@@ -163,7 +169,12 @@ fn read(
         stream,
         prefix,
         items: below(node).count(),
-        children: (0..).zip(children).take(limit).map(child).collect(),
+        children: (0..)
+            .zip(children)
+            .skip(shown.start)
+            .take(shown.len())
+            .map(child)
+            .collect(),
         total,
     }
 }
