@@ -1,10 +1,14 @@
 //! From files that nobody has described to a [`Source`]: which table is which, and which column means what, told by names
 //! and by what the first rows hold. What cannot be told is asked, with what there is to choose from.
 
+mod ask;
+mod describe;
 mod names;
 mod roles;
 mod sample;
 mod sniff;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

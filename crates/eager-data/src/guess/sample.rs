@@ -1,8 +1,10 @@
 //! The first rows of a table, and what each column holds in them.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::ask::table;
 use super::sniff::sniff;
 use crate::error::LineFault;
 use crate::read::rows::{self, Cell, Kind, TableFile, Wanted};
@@ -127,13 +129,24 @@ impl Sample {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// The column that `option` names.
+    pub(super) fn wanted(&self, name: &str, option: &str) -> Result<&Column> {
+        self.column(name).ok_or_else(|| DataError::Table {
+            path: self.path.clone(),
+            message: format!(
+                "{option} {name}: there is no such column; there are\n{}",
+                table(&self.columns).trim_end()
+            ),
+        })
+    }
+
     /// Whether rows that agree in column `key` agree in column `name`: of those that could differ, 9 in 10.
     pub(super) fn follows(&self, name: &str, key: &str) -> bool {
         let place = |name| self.columns.iter().position(|column| column.name == name);
         let (Some(name), Some(key)) = (place(name), place(key)) else {
             return false;
         };
-        let mut first = std::collections::HashMap::new();
+        let mut first = HashMap::new();
         let (mut again, mut same) = (0, 0);
         for row in &self.cells {
             let (Some(key), Some(value)) = (&row[key], &row[name]) else {
@@ -141,8 +154,8 @@ impl Sample {
             };
             let value = value.text();
             match first.entry(key.text()) {
-                std::collections::hash_map::Entry::Vacant(new) => drop(new.insert(value)),
-                std::collections::hash_map::Entry::Occupied(known) => {
+                Entry::Vacant(new) => drop(new.insert(value)),
+                Entry::Occupied(known) => {
                     again += 1;
                     same += usize::from(*known.get() == value);
                 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::json::json_fault;
 use super::lines::Lines;
 use super::python::{self, Literal};
-use super::rows::json_fault;
 use crate::error::LineFault;
 use crate::log::{Clock, Event, Events, Log, Numbering, TIME, valid_time};
 use crate::{Item, Result};

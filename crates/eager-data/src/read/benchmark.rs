@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::json::json_fault;
 use super::lines::Lines;
-use super::rows::json_fault;
 use super::short;
 use crate::error::{LineFault, MIN_HISTORY};
 use crate::log::{Clock, Event, Events, Log, valid_time};

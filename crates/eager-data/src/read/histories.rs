@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use super::json;
 use super::lines::Lines;
 use super::rows::{self, Cell, Kind, Wanted};
 use crate::error::LineFault;
@@ -89,7 +90,7 @@ pub fn read_histories<E: From<DataError>>(
         Ok(())
     };
     let read = if path == Path::new("-") {
-        rows::json_lines(Lines::standard_input(), &wanted, &mut on_row)
+        json::read(Lines::standard_input(), &wanted, &mut on_row)
     } else {
         Kind::of(path).and_then(|kind| rows::read(path, kind, &wanted, &mut |_, _| {}, &mut on_row))
     };

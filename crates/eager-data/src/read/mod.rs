@@ -3,12 +3,14 @@
 mod amazon;
 mod benchmark;
 pub(crate) mod histories;
+mod json;
 pub(crate) mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod python;
 mod quotes;
 pub(crate) mod rows;
+mod separated;
 pub(crate) mod table;
 pub(crate) mod times;
 

@@ -1,16 +1,10 @@
 //! Rows of a table with named columns, whatever it is written in: CSV, TSV, RecBole atomic, JSON lines, Parquet.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, ErrorKind, ReaderBuilder, Terminator};
-use serde_json::{Map, Value};
-
-use super::lines::{self, Lines};
-use super::quotes::Quotes;
-use super::table_error;
+use super::lines::Lines;
+use super::{json, separated, table_error};
 use crate::Result;
 use crate::error::LineFault;
 
@@ -165,12 +159,12 @@ pub(crate) fn read(
     };
     match kind {
         Kind::Csv(_) | Kind::Tsv | Kind::Atomic => {
-            separated(path, kind, wanted, &mut counted, each)
+            separated::read(path, kind, wanted, &mut counted, each)
         }
         Kind::Jsonl => {
             let lines = Lines::open(path)?;
             let meter = lines.meter().clone();
-            json_lines(lines, wanted, &mut |row, line| {
+            json::read(lines, wanted, &mut |row, line| {
                 counted(&|| meter.of());
                 each(row, line)
             })
@@ -198,39 +192,8 @@ fn no_parquet(path: &Path) -> crate::DataError {
 pub(crate) fn columns(table: &TableFile, look: usize) -> Result<Vec<String>> {
     let TableFile { path, kind } = table;
     match kind {
-        Kind::Csv(_) | Kind::Tsv | Kind::Atomic => {
-            let (stream, _) = lines::open(path)?;
-            let mut reader = separated_reader(stream, *kind);
-            let header = reader.headers();
-            let header = header.map_err(|error| stream_error(error, path, 1))?;
-            let columns = header
-                .iter()
-                .map(|field| Column::parse(field.trim_start_matches('\u{feff}').trim(), *kind));
-            let names = columns.map(|column| Ok(column?.name.to_owned()));
-            let names: std::result::Result<_, LineFault> = names.collect();
-            names.map_err(|fault| fault.at(path, 1))
-        }
-        Kind::Jsonl => {
-            let mut lines = Lines::open(path)?;
-            // Of each field how many values can be read, and how many there are: most have to.
-            let mut fields: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-            while let Ok(Some(line)) = lines.next() {
-                let object: Map<String, Value> = serde_json::from_str(line).unwrap_or_default();
-                for (name, value) in object {
-                    let readable = json_cell(Some(&value), &name).is_ok();
-                    let (good, all) = fields.entry(name).or_default();
-                    *good += usize::from(readable);
-                    *all += 1;
-                }
-                if lines.number() == look {
-                    break;
-                }
-            }
-            let fields = fields.into_iter();
-            Ok(fields
-                .filter_map(|(name, (good, all))| (good * 2 > all).then_some(name))
-                .collect())
-        }
+        Kind::Csv(_) | Kind::Tsv | Kind::Atomic => separated::columns(path, *kind),
+        Kind::Jsonl => json::columns(path, look),
         #[cfg(feature = "parquet")]
         Kind::Parquet => super::parquet::columns(path),
         #[cfg(not(feature = "parquet"))]
@@ -240,140 +203,6 @@ pub(crate) fn columns(table: &TableFile, look: usize) -> Result<Vec<String>> {
 
 /// Called once a row with what tells how far the reading is.
 pub(super) type Counted<'a> = dyn FnMut(&dyn Fn() -> (u64, u64)) + 'a;
-
-fn separated_reader(stream: Box<dyn BufRead>, kind: Kind) -> csv::Reader<Box<dyn Read>> {
-    let (delimiter, quoted) = match kind {
-        Kind::Csv(delimiter) => (delimiter, true),
-        _ => (b'\t', false),
-    };
-    let stream: Box<dyn Read> = match quoted {
-        true => Box::new(Quotes::new(stream, delimiter)),
-        false => Box::new(stream),
-    };
-    ReaderBuilder::new()
-        .delimiter(delimiter)
-        // With csv's own CRLF rule the line numbers of CRLF files are one too low; fields are trimmed below instead.
-        .terminator(Terminator::Any(b'\n'))
-        .quoting(quoted)
-        .flexible(true) // a row of another width is a fault of ours, with its fields at hand
-        .from_reader(stream)
-}
-
-fn separated(
-    path: &Path,
-    kind: Kind,
-    wanted: &[Wanted],
-    counted: &mut Counted,
-    each: &mut EachRow,
-) -> Result<()> {
-    let (stream, meter) = lines::open(path)?;
-    let mut reader = separated_reader(stream, kind);
-    let header = match reader.headers() {
-        Ok(header) if header.is_empty() => {
-            return Err(crate::DataError::Empty {
-                path: path.to_owned(),
-            });
-        }
-        Ok(header) => header.clone(),
-        Err(error) => return Err(stream_error(error, path, 1)),
-    };
-    let columns = header
-        .iter()
-        .map(|field| Column::parse(field.trim_start_matches('\u{feff}').trim(), kind))
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|fault| fault.at(path, 1))?;
-    let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
-    let places = places(&names, wanted).map_err(|fault| fault.at(path, 1))?;
-
-    let mut record = ByteRecord::new();
-    let mut values = vec![None; wanted.len()];
-    loop {
-        let before = reader.position().line();
-        match reader.read_byte_record(&mut record) {
-            Ok(false) => return Ok(()),
-            Ok(true) => {}
-            Err(error) => return Err(stream_error(error, path, before as usize)),
-        }
-        counted(&|| meter.of());
-        // Blank lines are passed over, and are in the reader's own count of where the record began.
-        let breaks = record.as_slice().iter().filter(|&&b| b == b'\n').count() as u64;
-        let line = before.max(reader.position().line() - 1 - breaks) as usize;
-        let row = fields(&record, &columns, &places, &mut values).map(|()| values.as_slice());
-        each(row, line).map_err(|fault| fault.at(path, line))?;
-    }
-}
-
-/// The wanted fields of a record.
-fn fields(
-    record: &ByteRecord,
-    columns: &[Column],
-    places: &[Option<usize>],
-    values: &mut [Option<Cell>],
-) -> std::result::Result<(), LineFault> {
-    if record.len() != columns.len() {
-        return Err(LineFault::FieldCount {
-            found: record.len() as u64,
-            expected: columns.len() as u64,
-        });
-    }
-    if let Err(error) = std::str::from_utf8(record.as_slice()) {
-        let bad = error.valid_up_to();
-        // The fields of a record lie end to end; in the line a delimiter stands before each but the first.
-        let ends = (0..record.len()).filter_map(|i| record.range(i));
-        let delimiters = ends.filter(|field| field.end <= bad).count();
-        return Err(LineFault::NotUtf8(bad + delimiters + 1));
-    }
-    for (value, place) in values.iter_mut().zip(places) {
-        let field = place.and_then(|place| Some((record.get(place)?, columns.get(place)?)));
-        *value = match field {
-            Some((bytes, column)) => {
-                let text = std::str::from_utf8(bytes);
-                let text = text.map_err(|error| LineFault::NotUtf8(error.valid_up_to() + 1))?;
-                Some(text.trim())
-                    .filter(|text| !text.is_empty())
-                    .map(|text| column.cell(text))
-            }
-            None => None,
-        };
-    }
-    Ok(())
-}
-
-/// A header field.
-struct Column<'a> {
-    name: &'a str,
-    /// `token_seq` or `float_seq`: values separated by blanks.
-    sequence: bool,
-}
-
-impl<'a> Column<'a> {
-    fn parse(field: &'a str, kind: Kind) -> std::result::Result<Self, LineFault> {
-        if kind != Kind::Atomic {
-            return Ok(Self {
-                name: field,
-                sequence: false,
-            });
-        }
-        match field.rsplit_once(':') {
-            Some((name, "token" | "float")) => Ok(Self {
-                name,
-                sequence: false,
-            }),
-            Some((name, "token_seq" | "float_seq")) => Ok(Self {
-                name,
-                sequence: true,
-            }),
-            _ => Err(LineFault::AtomicHeader(field.to_owned())),
-        }
-    }
-
-    fn cell(&self, text: &str) -> Cell {
-        match self.sequence {
-            true => Cell::List(text.split_whitespace().map(str::to_owned).collect()),
-            false => Cell::Text(text.to_owned()),
-        }
-    }
-}
 
 /// Where each wanted column is among `names`.
 pub(super) fn places(
@@ -392,95 +221,6 @@ pub(super) fn places(
             },
         )
         .collect()
-}
-
-/// A stream that cannot be read on.
-fn stream_error(error: csv::Error, path: &Path, line: usize) -> crate::DataError {
-    let words = error.to_string();
-    match error.into_kind() {
-        ErrorKind::Io(error) => lines::read_error(error, path, line),
-        ErrorKind::Utf8 { err, .. } => LineFault::NotUtf8(err.valid_up_to() + 1).at(path, line),
-        _ => LineFault::Row(words).at(path, line),
-    }
-}
-
-/// Reads a JSON object a line.
-pub(super) fn json_lines(mut lines: Lines, wanted: &[Wanted], each: &mut EachRow) -> Result<()> {
-    let mut values = vec![None; wanted.len()];
-    loop {
-        let row = match lines.next() {
-            Ok(None) => return Ok(()),
-            Ok(Some(line)) => json_row(line, wanted, &mut values),
-            Err(crate::DataError::Line {
-                fault: fault @ LineFault::NotUtf8(_),
-                ..
-            }) => Err(fault),
-            Err(error) => return Err(error),
-        };
-        let row = row.map(|()| values.as_slice());
-        each(row, lines.number()).map_err(|fault| lines.at(fault))?;
-    }
-}
-
-fn json_row(
-    line: &str,
-    wanted: &[Wanted],
-    values: &mut [Option<Cell>],
-) -> std::result::Result<(), LineFault> {
-    let object: Map<String, Value> =
-        serde_json::from_str(line).map_err(|error| json_fault(&error))?;
-    for (value, column) in values.iter_mut().zip(wanted) {
-        *value = json_cell(object.get(column.name), column.name)?;
-    }
-    Ok(())
-}
-
-/// A JSON error of one line; the parser's own "at line 1 column n" is left out.
-pub(super) fn json_fault(error: &serde_json::Error) -> LineFault {
-    let words = error.to_string();
-    let message = words
-        .rsplit_once(" at line ")
-        .map_or(words.as_str(), |(message, _)| message);
-    if let Some(field) = message
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.strip_suffix('`'))
-    {
-        return LineFault::MissingField(field.to_owned());
-    }
-    LineFault::Json {
-        column: error.column(),
-        message: message.to_owned(),
-    }
-}
-
-fn json_cell(value: Option<&Value>, field: &str) -> std::result::Result<Option<Cell>, LineFault> {
-    Ok(Some(match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
-        Some(Value::String(text)) => Cell::Text(text.clone()),
-        Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
-            (Some(int), _) => Cell::Int(int),
-            (None, Some(float)) => Cell::Float(float),
-            (None, None) => Cell::Text(number.to_string()),
-        },
-        Some(Value::Array(parts)) => Cell::List(
-            parts
-                .iter()
-                .map(|part| match part {
-                    Value::String(text) => Ok(text.clone()),
-                    Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
-                    other => Err(LineFault::bad(
-                        field,
-                        other,
-                        "a list of texts or whole numbers",
-                    )),
-                })
-                .collect::<std::result::Result<_, _>>()?,
-        ),
-        Some(other) => {
-            return Err(LineFault::bad(field, other, "text, a number, or a list"));
-        }
-    }))
 }
 
 #[cfg(test)]

@@ -1,0 +1,136 @@
+//! Which columns say what an item is, and in what order they make its text.
+
+use super::names;
+use super::roles::{ASKED, HOLDS, NAMED, Role};
+use super::sample::{Column, Content, Sample};
+use crate::source::Columns;
+use crate::{DataError, Result};
+
+/// Most further columns that are taken unasked.
+const MOST: usize = 8;
+
+/// Puts the columns of `source` that describe an item into `columns`: those `asked` for, else those that look like it. Where the
+/// table is not `apart` from the interactions, only what follows from the item counts. Their roles, and the parts of the text
+/// in order.
+pub(super) fn describe(
+    source: &Sample,
+    apart: bool,
+    asked: &[String],
+    columns: &mut Columns,
+) -> Result<(Vec<Role>, Vec<String>)> {
+    let mut left = match asked {
+        [] => free(source, apart, columns),
+        asked => named(source, asked)?,
+    };
+    let mut roles = Vec::new();
+    let mut parts = Vec::new();
+    let mut take = |role, column: &Column, why| {
+        roles.push(Role {
+            role,
+            column: column.name.clone(),
+            file: source.path.clone(),
+            why,
+        });
+        let field = if role == "extra" { &column.name } else { role };
+        parts.push((column.name.clone(), format!("{{{field}}}")));
+    };
+    for (role, names, fits) in names::ABOUT {
+        let fitting = left.iter().filter(|c| fits(c));
+        let placed = fitting.filter_map(|&c| Some((names.place(&c.name)?, c)));
+        let Some((_, column)) = placed.min_by_key(|(place, _)| *place) else {
+            continue;
+        };
+        left.retain(|c| c.name != column.name);
+        *slot(columns, role) = Some(column.name.clone());
+        if *role == "categories" {
+            source
+                .separator(&column.name)
+                .clone_into(&mut columns.separator);
+        }
+        take(role, column, if asked.is_empty() { NAMED } else { ASKED });
+    }
+    for column in further(source, left, apart, asked)? {
+        columns.extra.push(column.name.clone());
+        take(
+            "extra",
+            column,
+            if asked.is_empty() { HOLDS } else { ASKED },
+        );
+    }
+    // In the order that was asked for.
+    parts.sort_by_key(|(column, _)| asked.iter().position(|name| name == column));
+    Ok((roles, parts.into_iter().map(|(_, part)| part).collect()))
+}
+
+/// The columns that may describe an item.
+fn free<'a>(source: &'a Sample, apart: bool, columns: &Columns) -> Vec<&'a Column> {
+    let key = columns.id();
+    let taken = [Some(&columns.user), columns.timestamp.as_ref()];
+    let about = |c: &&Column| {
+        let own = apart || (!taken.contains(&Some(&c.name)) && source.follows(&c.name, key));
+        own && c.name != key && c.content != Content::Empty
+    };
+    source.columns.iter().filter(about).collect()
+}
+
+fn named<'a>(source: &'a Sample, asked: &[String]) -> Result<Vec<&'a Column>> {
+    asked
+        .iter()
+        .map(|name| source.wanted(name, "--text"))
+        .collect()
+}
+
+/// Those of the columns left that the text can use under their own names.
+fn further<'a>(
+    source: &Sample,
+    left: Vec<&'a Column>,
+    apart: bool,
+    asked: &[String],
+) -> Result<Vec<&'a Column>> {
+    let known = [
+        "id",
+        "title",
+        "brand",
+        "categories",
+        "price",
+        "description",
+        "keywords",
+    ];
+    let writable =
+        |c: &&Column| !known.contains(&c.name.as_str()) && !c.name.contains(['{', '}', '|']);
+    if !asked.is_empty() {
+        return match left.iter().find(|c| !writable(c)) {
+            Some(column) => Err(DataError::Table {
+                path: source.path.clone(),
+                message: format!(
+                    "column `{}` ({}) cannot be a part of the text under this name; rename it",
+                    column.name,
+                    column.examples.join(", ")
+                ),
+            }),
+            None => Ok(left),
+        };
+    }
+    // Short texts that come again: colours, authors, kinds.
+    let telling = |c: &&Column| {
+        c.content == Content::Text
+            && c.length <= 40.0
+            && c.distinct * 2 <= c.filled
+            && !names::OTHER.has(&c.name)
+    };
+    let further = left
+        .into_iter()
+        .filter(|c| apart && writable(c) && telling(c));
+    Ok(further.take(MOST).collect())
+}
+
+fn slot<'a>(columns: &'a mut Columns, role: &str) -> &'a mut Option<String> {
+    match role {
+        "title" => &mut columns.title,
+        "brand" => &mut columns.brand,
+        "categories" => &mut columns.categories,
+        "price" => &mut columns.price,
+        "description" => &mut columns.description,
+        _ => &mut columns.keywords,
+    }
+}

@@ -1,0 +1,159 @@
+//! Figures and faults of small files.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::guess::{Asked, guess};
+
+fn surveyed(files: &[(&str, &[u8])]) -> Survey {
+    let folder = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = files
+        .iter()
+        .map(|(name, bytes)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        })
+        .collect();
+    let guess = guess(&paths, &Asked::default()).unwrap();
+    let template = TextTemplate {
+        parts: guess.text.clone(),
+        fallback: guess.text.is_empty().then(|| "item {id}".to_owned()),
+        ..TextTemplate::default()
+    };
+    survey(&guess, &template, &mut |_| {}).unwrap()
+}
+
+fn told(survey: &Survey) -> Vec<(String, String, usize, Vec<usize>)> {
+    let faults = survey.faults.iter();
+    faults
+        .map(|faults| {
+            let file = faults
+                .file
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            let lines = faults.first.iter().map(|(line, _)| *line).collect();
+            (file, faults.kind.clone(), faults.count, lines)
+        })
+        .collect()
+}
+
+#[test]
+fn figures_are_those_of_the_files() {
+    let log = "user_id,item_id,timestamp\n\
+               a,x,1600000000\na,y,1600000100\na,x,1600000000\nb,x,1600000300\nb,z,1600000400\nb,x,1600000500\nc,q,1600000600\n";
+    let items = "item_id,title\nx,Ex\ny,Why\nz,\nother,Other\n";
+    let survey = surveyed(&[("log.csv", log.as_bytes()), ("items.csv", items.as_bytes())]);
+    assert!(survey.is_sound(), "{:?}", survey.faults);
+    assert_eq!(
+        (survey.rows, survey.interactions, survey.users, survey.items),
+        (7, 7, 3, 4)
+    );
+    assert_eq!((survey.item_rows, survey.median_length), (Some(4), 3.0));
+    assert_eq!((survey.repeats, survey.duplicates), (2, 1));
+    let times = survey.times.unwrap();
+    assert_eq!(
+        (times.first, times.last, times.unit),
+        (1.6e9, 1_600_000_600.0, Unit::Seconds)
+    );
+    assert_eq!(times.other_units, []);
+    let dates = ["2020-09-13 12:26:40", "2020-09-13 12:36:40"].map(str::to_owned);
+    assert_eq!(times.dates(), Some(dates));
+    let missing = |count, item: &str, line| {
+        Some(Missing {
+            count,
+            item: item.to_owned(),
+            line,
+        })
+    };
+    assert_eq!(survey.undescribed, missing(1, "q", 8));
+    assert_eq!(survey.without_text, missing(2, "z", 6));
+    let left: Vec<_> = survey
+        .filters
+        .iter()
+        .map(|l| (l.users, l.items, l.interactions))
+        .collect();
+    assert_eq!(left, [(0, 0, 0), (0, 0, 0), (2, 3, 6)]);
+}
+
+/// Every kind of fault that a row can have, all of them in one reading, each with its line.
+#[test]
+fn every_fault_is_told_with_its_line() {
+    let mut log = b"user_id,item_id,timestamp\n".to_vec();
+    for i in 0..60 {
+        log.extend(format!("u{},i{},{}\n", i % 7, i % 11, 1_600_000_000 + i).bytes());
+    }
+    log.extend(b"u1,i1,yesterday\nu1,,1600000000\nu1,i1\n,i1,1600000000\nu1,i\xff,1600000000\nu1,i1,-5\nu1,i1,1600000000,x\n");
+    log.extend(b"u1,i1,1600000000000\nu1,i1,later\n");
+    let mut items = b"item_id,title,price\n".to_vec();
+    for i in 0..10 {
+        items.extend(format!("i{i},\"Item, {i}\",{i}.5\n").bytes());
+    }
+    items.extend(b"i3,again,1\ni10,x,free\n,none,1\ni12,\"open,1\ni13,x,1\n");
+    let survey = surveyed(&[("log.csv", &log), ("items.csv", &items)]);
+    let expected = [
+        ("items.csv", "field `item_id` is missing", 1, vec![14]),
+        ("items.csv", "field `price` cannot be read", 1, vec![13]),
+        ("items.csv", "item twice", 1, vec![12]),
+        ("items.csv", "quote left open", 1, vec![15]),
+        ("log.csv", "field `item_id` is missing", 1, vec![63]),
+        (
+            "log.csv",
+            "field `timestamp` cannot be read",
+            3,
+            vec![62, 67, 70],
+        ),
+        ("log.csv", "field `user_id` is missing", 1, vec![65]),
+        ("log.csv", "not UTF-8", 1, vec![66]),
+        ("log.csv", "wrong number of fields", 2, vec![64, 68]),
+    ];
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(file, kind, count, lines)| (file.to_owned(), kind.to_owned(), count, lines))
+        .collect();
+    assert_eq!(told(&survey), expected);
+    assert!(survey.faults[3].ended && !survey.faults[0].ended);
+    assert_eq!(survey.rows, 69);
+}
+
+#[test]
+fn json_lines_and_a_cut_archive() {
+    let lines = "{\"user\": 1, \"item\": 1, \"ts\": 1600000000000}\n{\"user\": 1, \"item\": {}}\n{\"user\": 1\n{\"user\": 1, \"item\": 2}\n{\"user\": 1, \"item\": 1, \"ts\": 1600000000}\n";
+    let survey = surveyed(&[("a.jsonl", lines.as_bytes())]);
+    let kinds: Vec<_> = survey
+        .faults
+        .iter()
+        .map(|f| (f.kind.as_str(), f.first[0].0))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            ("field `item` cannot be read", 2),
+            ("field `ts` is missing", 4),
+            ("no JSON object", 3)
+        ]
+    );
+    let times = survey.times.unwrap();
+    assert_eq!(times.other_units.len(), 1, "two units: {times:?}");
+
+    let text: String = (0..9_000u32)
+        .map(|i| {
+            format!(
+                "u{},i{},{}\n",
+                i % 71,
+                i.wrapping_mul(2_654_435_761) % 977,
+                1_600_000_000 + i
+            )
+        })
+        .collect();
+    let text = format!("user,item,time\n{text}");
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gz, text.as_bytes()).unwrap();
+    let gz = gz.finish().unwrap();
+    let survey = surveyed(&[("a.csv.gz", &gz[..gz.len() / 2])]);
+    assert_eq!(survey.faults.len(), 1);
+    assert!(survey.faults[0].ended && survey.faults[0].kind == "cut short");
+    assert!(survey.rows > 1_000);
+}
