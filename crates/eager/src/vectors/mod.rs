@@ -72,12 +72,7 @@ impl Ready {
             .to_lowercase();
         let (ids, vectors) = match extension.as_str() {
             "safetensors" => from_safetensors(path),
-            "npy" => {
-                let vectors = rows(&Tensor::read_npy(path)?)?;
-                ids_beside(path)?
-                    .map(|ids| (ids, vectors))
-                    .with_context(|| no_ids(path))
-            }
+            "npy" => from_npy(path),
             "parquet" => parquet::read(path),
             _ => bail!(
                 "{}: vectors are read from .safetensors, .npy or .parquet",
@@ -162,6 +157,12 @@ impl Ready {
             .with_context(|| self.path.display().to_string())?;
         Ok(vectors)
     }
+}
+
+fn from_npy(path: &Path) -> Result<(Vec<String>, ItemVectors)> {
+    let vectors = rows(&Tensor::read_npy(path)?)?;
+    let ids = ids_beside(path)?.with_context(|| no_ids(path))?;
+    Ok((ids, vectors))
 }
 
 fn from_safetensors(path: &Path) -> Result<(Vec<String>, ItemVectors)> {
@@ -313,7 +314,7 @@ mod tests {
         flat.write_npy(at("n.npy")).unwrap();
         assert!(message(&at("n.npy")).contains("expected [items, dim]"));
         std::fs::write(at("n.npy"), "x").unwrap();
-        assert!(message(&at("n.npy")).contains("n.npy"));
+        assert!(message(&at("n.npy")).contains("n.npy: no vectors that can be used"));
         std::fs::write(at("n.csv"), "x").unwrap();
         assert!(message(&at("n.csv")).contains(".safetensors, .npy or .parquet"));
         parquet::tests::write(&at("w.parquet"), &["7", "8"], &[&[1.0, 2.0], &[3.0]]);
