@@ -29,11 +29,11 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// A bundle or run that cannot be opened.
-    #[error("{}: {source}", .folder.display())]
+    #[error("{source}")]
     Open {
         /// Its folder.
         folder: PathBuf,
-        /// Why.
+        /// Why, with the place.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A bundle that was opened and does not answer as it should.

@@ -81,12 +81,6 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         })
     };
     let model = record(Stage::Model)?;
-    if !folder(Stage::Codes).join("stage.json").exists() {
-        bail!(
-            "{}: the run of a baseline (it has no codes); only EAGER's own model can be recommended from and exported",
-            run.display()
-        )
-    }
     let dataset = Dataset::load(&folder(Stage::Data))?;
     let recommender = Recommender::load(&folder(Stage::Model), device)?;
     let vectors = PerStream::try_from_fn(|stream| {

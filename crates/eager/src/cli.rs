@@ -278,7 +278,7 @@ pub fn exit_code(result: Result<()>) -> ExitCode {
 }
 
 /// An error and its causes in one line each; a cause that the line above already tells is left out.
-fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum};
 use eager_bundle::Bundle;
-use eager_serve::{App, Config, Source, Token};
+use eager_serve::{App, Config, Open, Source, Token};
 
 use crate::bundle;
-use crate::cli::{DeviceKind, Usage};
+use crate::cli::{DeviceKind, Usage, chain};
 
 /// Which models, where, and within which limits.
 #[derive(Debug, Args)]
@@ -160,7 +160,10 @@ impl Serve {
             bundle::with_digest(&mut bundle)?;
             Ok(bundle)
         };
-        let app = App::new(config, &sources, Box::new(move |folder| Ok(open(folder)?)))?;
+        // With its causes, as a client of `/v1/admin/reload` sees one line of it.
+        let open: Box<Open> =
+            Box::new(move |folder| open(folder).map_err(|error| chain(&error).into()));
+        let app = App::new(config, &sources, open)?;
         Ok(eager_serve::run(app, listener)?)
     }
 

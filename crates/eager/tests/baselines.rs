@@ -249,11 +249,6 @@ fn on_demo_above_popularity_with_a_report_and_a_record_for_tables() {
     assert!(page.contains("sasrec on demo") && page.contains("Recall by popularity"));
     assert!(!page.contains("behaviour alone"));
 
-    let bundle = root.path().join("bundle");
-    let export = ["export", run.to_str().unwrap(), bundle.to_str().unwrap()];
-    let (done, _, log) = eager(&export);
-    assert!(!done && log.contains("the run of a baseline"), "{log}");
-
     let (done, table, log) = eager(&args);
     assert!(done && log.contains("model: up to date") && log.contains("eval: up to date"));
     assert!(table.contains("recall@10") && table.contains("popularity"));

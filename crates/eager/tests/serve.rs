@@ -200,7 +200,7 @@ fn a_token_is_wanted_and_faults_are_said_before_anything_is_served() {
             .contains("neither a bundle")
     );
     assert!(refused(1, &[bundle, bundle, "--bind", "127.0.0.1:0"]).contains("two models"));
-    assert!(refused(2, &[bundle, "--timeout", "-1"]).contains("seconds"));
+    assert!(refused(2, &[bundle, "--timeout", "soon"]).contains("seconds"));
     assert!(refused(2, &[]).contains("BUNDLE|RUN"));
     let path = folder.join("model.safetensors");
     let bytes = std::fs::read(&path).unwrap();

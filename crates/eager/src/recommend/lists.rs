@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use eager_bundle::{Bundle, CodePath, Explanation, Ranked};
 use eager_data::UserHistory;
+use eager_model::{PerStream, Stream};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
 use parquet::file::properties::WriterProperties;
@@ -53,9 +54,9 @@ pub(super) struct UserList {
 /// Why an item is in a list.
 #[derive(Serialize)]
 pub(super) struct Explained {
-    /// The stream whose prediction put it there, or `direct` for the direct head: of several, the one that was surer.
+    /// The stream whose prediction put it there: of two, the one that was surer.
     stream: &'static str,
-    /// Probability that it gives the item.
+    /// Probability that the stream gives the item's code.
     confidence: f32,
     behaviour: Code,
     semantic: Code,
@@ -78,20 +79,15 @@ struct Token {
 impl Explained {
     pub(super) fn new(ranked: &Ranked, explanation: &Explanation) -> Self {
         let streams = &explanation.streams;
-        let predicted = [
-            ("behaviour", ranked.behaviour, streams.behaviour.log_prob),
-            ("semantic", ranked.semantic, streams.semantic.log_prob),
-            (
-                "direct",
-                ranked.direct,
-                ranked.direct.unwrap_or(f32::NEG_INFINITY),
-            ),
-        ];
-        // A missing one is less than any other; the first of equal ones.
-        let surer =
-            |a: (_, Option<f32>, f32), b: (_, Option<f32>, f32)| if b.1 > a.1 { b } else { a };
-        let [first, rest @ ..] = predicted;
-        let (stream, _, log_prob) = rest.into_iter().fold(first, surer);
+        let predicted = PerStream {
+            behaviour: ranked.behaviour,
+            semantic: ranked.semantic,
+        };
+        // A missing one is less than any other.
+        let stream = match predicted.semantic > predicted.behaviour {
+            true => Stream::Semantic,
+            false => Stream::Behaviour,
+        };
         let code = |path: &CodePath| Code {
             log_prob: path.log_prob,
             tokens: path
@@ -104,8 +100,8 @@ impl Explained {
                 .collect(),
         };
         Self {
-            stream,
-            confidence: log_prob.exp(),
+            stream: stream.name(),
+            confidence: streams[stream].log_prob.exp(),
             behaviour: code(&streams.behaviour),
             semantic: code(&streams.semantic),
         }
@@ -145,8 +141,6 @@ struct Listed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     semantic: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    direct: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<&'a Explained>,
 }
 
@@ -160,7 +154,6 @@ impl UserList {
                 score: ranked.score,
                 behaviour: ranked.behaviour,
                 semantic: ranked.semantic,
-                direct: ranked.direct,
                 explanation: self.explained.get(place),
             }
         };
