@@ -87,7 +87,7 @@ mod tests {
         assert!(!token.is("0123456789abcdeF") && !token.is("") && !token.is("0123456789abcdef "));
         assert!(!format!("{token:?}").contains("0123"));
         let said = |text| Token::new(text, "here").unwrap_err().to_string();
-        assert!(said(" \n").contains("here: is empty"));
+        assert!(said(" \n").contains("here is empty"));
         assert!(said("short").contains("5 characters"));
         assert!(said("0123456789 abcdefg").contains("' '"));
         let missing = Token::read(Path::new("no/such/file"))
