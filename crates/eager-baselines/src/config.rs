@@ -1,6 +1,6 @@
 //! The models' shapes. `docs/baselines.md` says where each number comes from.
 
-use eager_model::EPS;
+use eager_model::{ConfigError, EPS};
 use eager_ops::{LayerShape, MAX_KEYS};
 use serde::{Deserialize, Serialize};
 
@@ -178,18 +178,6 @@ fn rest(d: usize, heads: usize, window: usize, dropout: f32, init: f64) -> Resul
         return refuse("init", init, "a finite number above 0");
     }
     Ok(())
-}
-
-/// A value outside its range.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` is {found}, expected {expected}")]
-pub struct ConfigError {
-    /// The field.
-    pub field: &'static str,
-    /// Its value.
-    pub found: String,
-    /// The range.
-    pub expected: String,
 }
 
 #[cfg(test)]

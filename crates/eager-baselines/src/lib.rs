@@ -10,7 +10,8 @@ use candle_core::{Result, Tensor};
 use eager_model::{Histories, Parameters, Pass};
 
 pub use bsarec::Bsarec;
-pub use config::{BsarecConfig, ConfigError, SasrecConfig};
+pub use config::{BsarecConfig, SasrecConfig};
+pub use eager_model::ConfigError;
 pub use loss::{Draws, LossConfig, Sample, SoftmaxLoss, softmax_loss};
 pub use rank::{Rank, ranks};
 pub use sasrec::Sasrec;

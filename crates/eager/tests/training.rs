@@ -1,5 +1,7 @@
 //! The generator's training loop: the same run is the same bytes, however many workers, stopped and gone on with or not.
 
+mod ring;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,44 +13,11 @@ use eager::train::objective::Items;
 use eager::train::schedule::InverseSqrt;
 use eager::train::shards::Shards;
 use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Vectors};
-use eager_data::{Clock, Dataset, Interactions, Item, ItemId, PrepareConfig, Split, Windows};
+use eager_data::Windows;
 use eager_losses::{LossConfig, Metric};
 use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::Ops;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-const ITEMS: u32 = 40;
-
-/// Users who walk along a ring of items, a step of one or two at a time.
-fn split() -> Split {
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let histories: Vec<Vec<ItemId>> = (0..60)
-        .map(|_| {
-            let mut at = rng.random_range(0..ITEMS);
-            let length = rng.random_range(5..12);
-            let walk = (0..length).map(|_| {
-                at = (at + rng.random_range(1..=2)) % ITEMS;
-                ItemId(at)
-            });
-            walk.collect()
-        })
-        .collect();
-    let interactions =
-        Interactions::new(histories.iter().map(Vec::as_slice), ITEMS as usize).unwrap();
-    Split::new(&Dataset {
-        name: "ring".into(),
-        times: (0..interactions.len()).map(|i| i as f64).collect(),
-        interactions,
-        clock: Clock::Absolute,
-        items: (0..ITEMS).map(|i| Item::new(format!("i{i}"))).collect(),
-        users: (0..60).map(|u| format!("u{u}")).collect(),
-        prepare: PrepareConfig::default(),
-        format: "test".into(),
-        files: vec![],
-    })
-    .unwrap()
-}
+use ring::{ITEMS, split};
 
 /// Vectors that lie on the ring, and codes of them.
 fn items() -> Items {

@@ -84,13 +84,7 @@ pub fn train(
         write(&folder.join(WEIGHTS), weights)?;
         let vectors = HashMap::from([("vectors".to_owned(), model.items().detach())]);
         write(&folder.join("vectors.safetensors"), vectors)?;
-        tracing::info!(
-            "best of {} epochs: {}, validation recall@10 {:.4}, ndcg@10 {:.4}",
-            outcome.epochs,
-            outcome.best_epoch,
-            outcome.best.recall_10,
-            outcome.best.ndcg_10
-        );
+        tracing::info!("{outcome}");
         write_json(&folder.join("outcome.json"), &outcome)
     })?;
     Ok(record)

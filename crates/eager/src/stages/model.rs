@@ -105,13 +105,7 @@ pub fn run(
             log.finish();
         }
         recommender.save(folder)?;
-        tracing::info!(
-            "best of {} epochs: {}, validation recall@10 {:.4}, ndcg@10 {:.4}",
-            outcome.epochs,
-            outcome.best_epoch,
-            outcome.best.recall_10,
-            outcome.best.ndcg_10
-        );
+        tracing::info!("{outcome}");
         write_json(&folder.join("outcome.json"), &outcome)
     })?;
     Ok(record)

@@ -4,7 +4,7 @@
 //! checkpoint is all there is to resume from, and a resumed run is the uninterrupted one bit for bit. What is trained, and
 //! on what, is a [`Learner`].
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -157,6 +157,17 @@ pub struct Outcome {
     pub best: Validation,
     /// Whether the patience ended training, not a limit.
     pub stopped_early: bool,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (epochs, kept, best) = (self.epochs, self.best_epoch, self.best);
+        let (recall, ndcg) = (best.recall_10, best.ndcg_10);
+        write!(
+            f,
+            "best of {epochs} epochs: {kept}, validation recall@10 {recall:.4}, ndcg@10 {ndcg:.4}"
+        )
+    }
 }
 
 /// Where the loop stands: with the weights and the optimiser's state, all there is to go on from.

@@ -200,10 +200,8 @@ impl Objective<'_> {
             let Some(queries) = self.model.direct(self.pass, &memory)? else {
                 candle_core::bail!("the loss `direct` has a weight, the model no `direct_head`")
             };
-            let items = self.model.items();
-            let all = vec![0..items.dim(0)? as u32; batch.targets.len()];
-            let rows = RowRanges::new(all, batch.targets.clone())?;
-            let loss = self.pass.ops.tree_cross_entropy(&queries, items, &rows)?;
+            let (ops, items) = (self.pass.ops, self.model.items());
+            let loss = ops.cross_entropy(&queries, items, &batch.targets)?;
             sum.parts.direct = sum.add(&loss, self.config.direct)?;
         }
         sum.finish()
