@@ -27,6 +27,12 @@ title = "by the sum"
 run = "tiny-sum"
 reuse = "tiny"
 SUM
+
+[[rows]]
+title = "<b>ties</b> & SASRec"
+run = "tiny-ties"
+command = ["baseline", "sasrec"]
+set = ["baselines.sasrec.training.max_epochs=1", "eval.bootstrap.resamples=50", "prepare.ties.shuffle.seed=1"]
 "#;
 
 const SETTINGS: &str = r#"set = ["text.encoder=lsa", "behaviour.training.max_epochs=1", "behaviour.training.valid_users=50",
@@ -42,6 +48,52 @@ fn tables(root: &Path, extra: &[&str]) -> (bool, String) {
     let output = command.args(extra).output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.success(), log)
+}
+
+/// What the page says must be what the JSON says, and nothing is to be fetched for it.
+fn holds(page: &str, json: &serde_json::Value) {
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
+    for outside in [
+        "http:", "https:", " src=", "url(", "@import", "<script", "<link",
+    ] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let has = |text: String| assert!(page.contains(&text), "{text}");
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let escaped = |value: &serde_json::Value| {
+        let text = value.as_str().unwrap();
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+    };
+    for section in json.as_array().unwrap() {
+        has(format!("<section id=\"{}\"", escaped(&section["dataset"])));
+        for row in section["rows"].as_array().unwrap() {
+            has(format!("<th scope=\"row\">{}</th>", escaped(&row["title"])));
+            for metric in ["recall@10", "ndcg@10"] {
+                has(format!("<th scope=\"col\">{metric}</th>"));
+                let figure = &row["figures"][metric];
+                has(format!("{:.4}", number(&figure["mean"])));
+                for (seed, figure) in figure["seeds"].as_object().unwrap() {
+                    has(format!("{}, seed {seed}</th>", escaped(&row["title"])));
+                    has(format!("<td>{:.4}</td>", number(figure)));
+                }
+                if let Some(d) = row["difference"].as_object().map(|all| &all[metric]) {
+                    let [d, low, high] = ["difference", "low", "high"].map(|name| number(&d[name]));
+                    has(format!("{d:+.4} ({low:+.4} – {high:+.4})"));
+                }
+            }
+            if let Some(overlap) = row["overlap"].as_object() {
+                for share in ["of_best", "both", "alone", "best_alone"] {
+                    has(format!("{:.1} %", 100.0 * number(&overlap[share])));
+                }
+            }
+            for run in row["runs"].as_array().unwrap() {
+                has(format!("<code>{}</code>", escaped(&run["command"])));
+                has(format!("<code>{}</code>", escaped(&run["digest"])));
+            }
+        }
+    }
 }
 
 #[test]
@@ -87,11 +139,48 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     let expected = metrics["ndcg@10"].as_f64().unwrap() - popular.as_f64().unwrap();
     assert!((difference - expected).abs() < 1e-12);
 
+    // Whose histories are ordered otherwise has other targets: no user is compared with itself.
+    assert_eq!(rows[3]["other_targets"], true);
+    assert!(rows[3]["difference"].is_null() && rows[3]["overlap"].is_null());
+    assert!(rows[3]["figures"]["recall@10"]["mean"].as_f64().unwrap() > 0.0);
+    let told = "no baseline is of the same users and targets: <b>ties</b> & SASRec (1,994 users).";
+    assert!(table.contains(told), "{table}");
+    let page = read("tiny.html");
+    holds(&page, &json);
+    assert!(page.contains("&lt;b&gt;ties&lt;/b&gt; &amp; SASRec (1,994 users)."));
+    // Hits in common with the best row, from the ranks that the runs left.
+    let ranks = |run: &str, list: usize| -> Vec<bool> {
+        let path = root.join(format!("runs/demo/{run}/eval/ranks.csv"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let rank = |line: &str| line.split(',').nth(list).unwrap().parse::<u32>().ok();
+        let hits = text
+            .lines()
+            .skip(1)
+            .map(|line| rank(line).is_some_and(|rank| rank <= 10));
+        hits.collect()
+    };
+    // user, target, merged, behaviour, semantic, popularity
+    let lists =
+        [("tiny-1", 5), ("tiny-1", 2), ("tiny-sum-1", 2)].map(|(run, list)| ranks(run, list));
+    let best = json[0]["best"].as_str().unwrap();
+    let best = rows.iter().position(|row| row["title"] == best).unwrap();
+    for (row, hits) in lists.iter().enumerate().filter(|(row, _)| *row != best) {
+        let both = hits
+            .iter()
+            .zip(&lists[best])
+            .filter(|(a, b)| **a && **b)
+            .count();
+        let all = lists[best].iter().filter(|hit| **hit).count();
+        let share = rows[row]["overlap"]["of_best"].as_f64().unwrap();
+        assert_eq!(share, both as f64 / all as f64);
+    }
+
     std::fs::remove_dir_all(root.join("runs")).unwrap();
     for extra in [&["--collect"][..], &[]] {
         let (done, log) = tables(root, extra);
         assert!(done && !log.contains("training"), "{log}");
         assert_eq!(read("tiny.md"), table);
+        assert_eq!(read("tiny.html"), page);
     }
 
     // A run of that name made otherwise is not shown as this one.

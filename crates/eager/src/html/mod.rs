@@ -72,12 +72,13 @@ pub fn legend(names: &[(String, Colour)]) -> Markup {
 }
 
 /// A table in a box of its own that scrolls where the page is narrow. The first column names the rows, all others are
-/// numbers; `label` says what the table is to those who cannot see it.
+/// numbers; `label` says above it what it is.
 #[must_use]
 pub fn table(label: &str, head: &[Markup], rows: &[Vec<Markup>]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(label) {
             table {
+                caption { span { (label) } }
                 thead { tr { @for title in head { th scope="col" { (title) } } } }
                 tbody {
                     @for row in rows {
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(page.matches("<script").count(), 1);
         assert_eq!(page.matches("</script").count(), 1);
         assert!(page.contains("\\u003c/script>"));
-        assert_eq!(page.matches("&lt;script&gt;alert").count(), 8);
+        assert_eq!(page.matches("&lt;script&gt;alert").count(), 9);
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn streams(ranks: &[RankLine]) -> Result<Part> {
                   merging of the two could hit with k items, “merged list” what this one did."
             .to_owned(),
         body: html! {
-            div.plots { (figure("Hits by stream", &plot, "")) (table("Hits by stream", &head, &rows)) }
+            div.plots { (figure("Hits by stream", &plot, "")) (table("Users whose target is there", &head, &rows)) }
         },
     })
 }
@@ -230,7 +230,7 @@ fn reliability(calibration: &Calibration) -> Result<Part> {
         ),
         body: html! {
             div.plots { (figure("Hit rate by predicted probability", &plot, &errors)) }
-            details { summary { "All numbers" } (table("Reliability", &head, &rows)) }
+            details { summary { "All numbers" } (table("Hit rate by predicted probability", &head, &rows)) }
         },
     })
 }

@@ -222,7 +222,7 @@ pub(super) fn stages(files: &RunFiles) -> Part {
         caption: "“inputs” begins the digest of all that a stage follows from: equal ones are equal work. Peak memory is the \
                   process’s, without a GPU’s."
             .to_owned(),
-        body: table("Stages", &head, &rows),
+        body: table("What each stage took and made", &head, &rows),
     }
 }
 

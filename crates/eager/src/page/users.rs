@@ -127,7 +127,6 @@ impl Page<'_> {
                     p.quiet { "The newest " (read.len()) " of " (history.len()) " items: what the model reads." }
                 }
                 ol { @for &item in read { li { (self.data.title(item)) } } }
-                h3 { "Recommended" }
                 (table(&format!("Recommended to {}", self.data.dataset.users[user]), &head, &rows))
             }
         }

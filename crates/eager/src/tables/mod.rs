@@ -3,9 +3,12 @@
 //! that stands under the table; what a run leaves for tables is kept beside them ([`Record`]), so that a table can be made
 //! again, and compared user by user, where the run's folder is long gone.
 
+mod markdown;
+mod overlap;
+mod page;
 mod plan;
 mod record;
-mod render;
+mod section;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +21,7 @@ use crate::run::{write_atomic, write_json};
 
 pub use plan::{List, Plan, Row};
 pub use record::Record;
-pub use render::{Cell, Table};
+pub use section::{Cell, Table};
 
 /// Which table, on what, from where.
 #[derive(Debug, Args)]
@@ -67,6 +70,7 @@ pub struct Tables {
 const EXAMPLES: &str = "\
 Made in docs/results/:
   main.md, main.json          the table: mean ± standard deviation over seeds, paired differences, commands, digests
+  main.html                   the same with plots, every seed, and whose hits the rows have in common: one file to open
   runs/DATASET/RUN-SEED.json  what a run left: figures, digests, versions, time
   runs/DATASET/RUN-SEED.ranks.csv.gz   the rank of every user's target in every list
 
@@ -77,7 +81,7 @@ Examples:
 
 Interrupted? Give the same command again: runs that are done are not done again, one that was begun goes on.";
 
-/// Runs what is missing, writes the table, and prints where it is.
+/// Runs what is missing, writes the table and its page, and prints where they are.
 ///
 /// # Errors
 /// When the table's file is none, a run fails, or a file cannot be written.
@@ -134,9 +138,14 @@ pub fn run(args: &Tables) -> Result<()> {
     std::fs::create_dir_all(&args.results)
         .with_context(|| format!("{}: cannot make the folder", args.results.display()))?;
     write_json(&path.with_extension("json"), &sections)?;
-    let text = render::markdown(&plan, &sections, &stem.to_string_lossy());
+    let name = stem.to_string_lossy();
+    let text = markdown::markdown(&plan, &sections, &name);
     write_atomic(&path.with_extension("md"), text.as_bytes())?;
-    println!("{}", path.with_extension("md").display());
+    let page = page::page(&plan, &sections, &name)?;
+    write_atomic(&path.with_extension("html"), page.as_bytes())?;
+    for form in ["md", "html"] {
+        println!("{}", path.with_extension(form).display());
+    }
     Ok(())
 }
 

@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::report::Report;
 use crate::run::{Stage, StageRecord, Versions, read_json, write_atomic, write_json};
 
+/// A line a user, in a run's stage `eval`.
+const RANKS: &str = "ranks.csv";
+/// Its columns that are no ranks.
+const IDS: [&str; 2] = ["user", "target"];
+
 /// A run as tables know it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +38,8 @@ pub struct Record {
     pub text_encoder: String,
     /// Users evaluated.
     pub users: usize,
+    /// SHA-256 over the ids of the users and of their targets, in order: runs of equal ones can be compared user by user.
+    pub targets: String,
     /// Figures of each list.
     pub lists: BTreeMap<String, Metrics>,
     /// What made it.
@@ -94,6 +101,7 @@ impl Record {
             digest: sha256(files.as_bytes()),
             text_encoder: report.text_encoder,
             users: report.users,
+            targets: targets(&eval.join(RANKS))?,
             lists,
             versions: last.versions,
             device: last.device,
@@ -106,13 +114,13 @@ impl Record {
     /// # Errors
     /// When a file cannot be read or written.
     pub fn save(&self, results: &Path, folder: &Path) -> Result<()> {
-        let source = folder.join(Stage::Eval.name()).join("ranks.csv");
+        let source = folder.join(Stage::Eval.name()).join(RANKS);
         let named = || source.display().to_string();
         let mut reader = csv::Reader::from_path(&source).with_context(named)?;
         let header = reader.headers().with_context(named)?.clone();
-        // Ids of users and targets are the dataset's; their order is enough here.
+        // Of the ids of users and targets the digest is enough here.
         let kept: Vec<usize> = (0..header.len())
-            .filter(|&column| !["user", "target"].contains(&&header[column]))
+            .filter(|&column| !IDS.contains(&&header[column]))
             .collect();
         let mut writer = csv::Writer::from_writer(vec![]);
         writer.write_record(kept.iter().map(|&column| &header[column]))?;
@@ -169,6 +177,24 @@ impl Record {
         );
         Ok(ranks)
     }
+}
+
+/// The digest of the users and their targets.
+fn targets(ranks: &Path) -> Result<String> {
+    let named = || ranks.display().to_string();
+    let mut reader = csv::Reader::from_path(ranks).with_context(named)?;
+    let header = reader.headers().with_context(named)?;
+    let mut columns = vec![];
+    for id in IDS {
+        let column = header.iter().position(|name| name == id);
+        columns.push(column.with_context(|| format!("{}: no column {id:?}", named()))?);
+    }
+    let mut writer = csv::Writer::from_writer(vec![]);
+    for line in reader.records() {
+        let line = line.with_context(named)?;
+        writer.write_record(columns.iter().map(|&column| &line[column]))?;
+    }
+    Ok(sha256(&writer.into_inner().with_context(named)?))
 }
 
 fn ranks_path(record: &Path) -> PathBuf {

@@ -1,9 +1,11 @@
-//! Plots as inline SVG, of numbers that come from anywhere: lines, points with intervals, stacked bars.
+//! Plots as inline SVG, of numbers that come from anywhere: lines, points with intervals, stacked bars,
+//! rows with intervals.
 //!
 //! Drawn with `plotters` at a fixed size in units of a tenth of a pixel (its coordinates are whole numbers); the page scales
 //! them to the width there is, and its style sheet ([`style`]) gives every colour its light and its dark form.
 
 mod colour;
+mod forest;
 mod scale;
 
 use anyhow::{Result, anyhow};
@@ -14,13 +16,14 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 pub use colour::{Colour, style};
+pub use forest::{Mark, Row, forest};
 pub use scale::Axis;
 
 use scale::{Coordinate, Scale};
 
 /// Units of the drawing in a pixel.
 const UNIT: u32 = 10;
-/// Size of every plot, pixels.
+/// Size of a plot, pixels; one of rows is as high as they need.
 const SIZE: (u32, u32) = (440, 270);
 /// Of labels, pixels.
 const FONT: f64 = 13.0;
@@ -69,6 +72,27 @@ pub struct Points {
     pub values: Vec<Option<Point>>,
 }
 
+/// What is around a plot's body.
+struct Frame {
+    /// Of the whole, pixels.
+    size: (u32, u32),
+    /// Room for labels on the left, pixels.
+    left: u32,
+    /// Lines of text below.
+    lines: usize,
+}
+
+impl Frame {
+    /// The usual size, with room for so many lines of text below.
+    fn below(lines: usize) -> Self {
+        Self {
+            size: SIZE,
+            left: 54,
+            lines,
+        }
+    }
+}
+
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'c, 'a> = ChartContext<'c, SVGBackend<'a>, Cartesian2d<Coordinate, Coordinate>>;
 
@@ -87,7 +111,7 @@ pub fn lines(
     let all = || series.iter().flat_map(|line| line.points.iter().copied());
     let x = Scale::of(x, all().map(|p| p.0), 5);
     let y = Scale::of(y, all().map(|p| p.1), 5);
-    let svg = draw(alt, &x, &y, 1, |canvas, chart| {
+    let svg = draw(alt, &x, &y, &Frame::below(1), |canvas, chart| {
         if let Some((place, name)) = mark {
             let place = x.place(place);
             let path = vec![(place, y.low), (place, y.high)];
@@ -142,7 +166,8 @@ pub fn points(
     let x = Scale::categories(x_label, categories.len());
     let apart = 0.6 / series.len().max(1) as f64;
     let below = categories.iter().map(|name| name.lines().count()).max();
-    let svg = draw(alt, &x, &y, below.unwrap_or(0), |canvas, chart| {
+    let frame = Frame::below(below.unwrap_or(0));
+    let svg = draw(alt, &x, &y, &frame, |canvas, chart| {
         for (place, name) in categories.iter().enumerate() {
             let (left, bottom) = chart.plotting_area().map_coordinate(&(place as f64, y.low));
             for (line, text) in (0..).zip(name.lines()) {
@@ -201,7 +226,7 @@ pub fn stacked(
     };
     let x = Scale::of(&axis, values.iter().map(|parts| parts.iter().sum()), 5);
     let y = Scale::categories("", categories.len());
-    let svg = draw(alt, &x, &y, 1, |canvas, chart| {
+    let svg = draw(alt, &x, &y, &Frame::below(1), |canvas, chart| {
         for (place, (name, values)) in categories.iter().zip(values).enumerate() {
             let middle = (categories.len() - 1 - place) as f64;
             let (left, at) = chart.plotting_area().map_coordinate(&(x.low, middle));
@@ -250,19 +275,19 @@ fn text_style(pos: Pos) -> TextStyle<'static> {
 /// The failure of `plotters`, whose error is none of ours.
 type Drawn = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-/// Axes and grid with room for so many lines of text below, and what `body` draws into them.
+/// Axes and grid in their frame, and what `body` draws into them.
 fn draw(
     alt: &str,
     x: &Scale<'_>,
     y: &Scale<'_>,
-    lines: usize,
+    frame: &Frame,
     body: impl FnOnce(&Canvas<'_>, &mut Chart<'_, '_>) -> Drawn,
 ) -> Result<String> {
     let mut svg = String::new();
-    draw_onto(&mut svg, x, y, lines, body).map_err(|error| anyhow!("plot: {error}"))?;
+    draw_onto(&mut svg, x, y, frame, body).map_err(|error| anyhow!("plot: {error}"))?;
     // The element it writes has a fixed size and no text for those who cannot see it.
     let inner = svg.split_once('>').map_or("", |(_, rest)| rest);
-    let (width, height) = (SIZE.0 * UNIT, SIZE.1 * UNIT);
+    let (width, height) = (frame.size.0 * UNIT, frame.size.1 * UNIT);
     let view = format!("0 0 {width} {height}");
     let open = html! { svg.plot viewBox=(view) role="img" aria-label=(alt) {} }.into_string();
     let open = open.trim_end_matches("</svg>");
@@ -273,17 +298,18 @@ fn draw_onto(
     svg: &mut String,
     x: &Scale<'_>,
     y: &Scale<'_>,
-    lines: usize,
+    frame: &Frame,
     body: impl FnOnce(&Canvas<'_>, &mut Chart<'_, '_>) -> Drawn,
 ) -> Drawn {
-    let canvas = SVGBackend::with_string(svg, (SIZE.0 * UNIT, SIZE.1 * UNIT)).into_drawing_area();
+    let (width, height) = frame.size;
+    let canvas = SVGBackend::with_string(svg, (width * UNIT, height * UNIT)).into_drawing_area();
     let label_line = if x.label.is_empty() { 0 } else { 20 };
-    let below = 10 + 16 * lines as u32 + label_line;
+    let below = 10 + 16 * frame.lines as u32 + label_line;
     let mut chart = ChartBuilder::on(&canvas)
         .margin_top(20 * UNIT)
         .margin_right(14 * UNIT)
         .x_label_area_size(below * UNIT)
-        .y_label_area_size(54 * UNIT)
+        .y_label_area_size(frame.left * UNIT)
         .build_cartesian_2d(x.coordinate(), y.coordinate())?;
     let label = text_style(Pos::new(HPos::Center, VPos::Top));
     chart
@@ -298,7 +324,7 @@ fn draw_onto(
         .x_label_formatter(&|place| x.tick(*place))
         .y_label_formatter(&|place| y.tick(*place))
         .draw()?;
-    let at = ((54 + SIZE.0 - 14) / 2 * UNIT, (SIZE.1 - 15) * UNIT);
+    let at = ((frame.left + width - 14) / 2 * UNIT, (height - 15) * UNIT);
     let at = (at.0 as i32, at.1 as i32);
     canvas.draw(&Text::new(x.label.to_owned(), at, label))?;
     body(&canvas, &mut chart)?;
