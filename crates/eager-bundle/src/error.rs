@@ -30,6 +30,19 @@ pub enum BundleError {
         /// What is wrong with it.
         fault: String,
     },
+    /// A bundle of another program's form.
+    #[error(
+        "{}: a bundle of form {found}, this program reads forms up to {newest}; use the version of eager that wrote it, or \
+         a newer one", .path.display()
+    )]
+    Form {
+        /// Its manifest.
+        path: PathBuf,
+        /// Number of its form.
+        found: u32,
+        /// Number of the newest form that is read.
+        newest: u32,
+    },
     /// Parts that do not belong together.
     #[error("{0}; all parts must come from one run")]
     Mismatch(String),

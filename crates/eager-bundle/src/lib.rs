@@ -13,7 +13,7 @@ pub use bundle::Bundle;
 pub use catalogue::{AddConfig, NewItems};
 pub use error::{BundleError, Result};
 pub use explain::{CodePath, Explanation, Token};
-pub use manifest::{FileDigest, Manifest, TextSource};
+pub use manifest::{Evaluation, FileDigest, Manifest, TextSource};
 pub use query::{Filter, ListKind, Query};
 pub use similar::Similar;
 

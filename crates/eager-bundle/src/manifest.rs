@@ -1,6 +1,7 @@
 //! `bundle.json`: what a bundle is, where it came from, and the digest of each of its files.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use eager_data::TextTemplate;
@@ -11,8 +12,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{BundleError, Result};
 
-/// Number of the files' form; another one is refused.
-pub(crate) const FORMAT: u32 = 1;
+/// Number of the form that is written. It grows with every change that an older program could not read, a new field too
+/// (unknown fields are refused: a list made without them would be another list), so that it refuses the bundle by this
+/// number. Every older form is read.
+///
+/// 1: the first. 2: weights of the predictions (`infer.weights`), `evaluation`.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Name of the file.
 pub(crate) const MANIFEST: &str = "bundle.json";
@@ -48,9 +53,27 @@ pub struct Manifest {
     /// Figures on the test set by name (`recall@10`, …), of the run as it was trained; empty where it was not evaluated.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
+    /// How the figures were found; absent where there are none, and in bundles of form 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
     /// Every other file of the bundle. Filled in by [`Bundle::save`](crate::Bundle::save).
     #[serde(default)]
     pub files: BTreeMap<String, FileDigest>,
+}
+
+/// How the figures of a run were found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// Users of the test set.
+    pub users: usize,
+    /// Bootstrap intervals of the figures by name, lower and upper end; empty where none were made.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, [f64; 2]>,
+    /// Share of bootstrap resamples that each interval holds.
+    pub interval_level: f64,
+    /// What else decides the figures: order of histories, tie rule, split, …
+    pub protocol: serde_json::Map<String, serde_json::Value>,
 }
 
 /// How an item became its semantic vector.
@@ -86,23 +109,39 @@ impl Manifest {
     /// Reads `bundle.json` of a folder alone; with its digest, which names this state of the bundle.
     ///
     /// # Errors
-    /// When it is missing, or not of this form.
+    /// When it is missing, of a newer form, or names a file outside of its folder.
     pub fn load(folder: &Path) -> Result<(Self, String)> {
         let path = folder.join(MANIFEST);
-        let bytes = read(&path)?;
+        Self::parse(&read(&path)?, &path)
+    }
+
+    /// The same of the file's bytes; `path` says in errors where they are from.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<(Self, String)> {
+        let path = path.to_owned();
         let fault = |error: serde_json::Error| BundleError::File {
             path: path.clone(),
             fault: error.to_string(),
         };
-        let Form { format } = serde_json::from_slice(&bytes).map_err(fault)?;
-        if format != FORMAT {
-            return Err(BundleError::File {
+        let Form { format } = serde_json::from_slice(bytes).map_err(fault)?;
+        if !(1..=FORMAT).contains(&format) {
+            return Err(BundleError::Form {
                 path,
-                fault: format!("form {format}, this program reads form {FORMAT}"),
+                found: format,
+                newest: FORMAT,
             });
         }
-        let manifest = serde_json::from_slice(&bytes).map_err(fault)?;
-        Ok((manifest, sha256(&bytes)))
+        let manifest: Self = serde_json::from_slice(bytes).map_err(fault)?;
+        let plain = |name: &String| Path::new(name).file_name() == Some(OsStr::new(name));
+        if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
+            return Err(BundleError::File {
+                path,
+                fault: format!("names the file {name:?}, expected a name without a folder"),
+            });
+        }
+        Ok((manifest, sha256(bytes)))
     }
 
     /// Compares every file of the folder that the manifest names with its length and digest.

@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::Device;
 use eager_bundle::{Bundle, BundleError, Filter, ListKind, Query};
 use eager_model::{PerStream, Stream};
+use serde_json::Value;
 
 const ITEMS: usize = 90;
 
@@ -70,6 +71,46 @@ fn it_comes_back_as_it_was_and_every_altered_file_is_named() {
         std::fs::write(&path, bytes).unwrap();
     }
     assert!(Bundle::load(&folder, &Device::Cpu).is_ok());
+}
+
+#[test]
+fn older_forms_are_read_and_a_newer_one_is_refused_before_its_fields() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("a");
+    let mut bundle = bundle();
+    bundle.save(&folder).unwrap();
+    let path = folder.join("bundle.json");
+    let written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(written["format"], 2);
+    let load = |manifest: &Value| {
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        Bundle::load(&folder, &Device::Cpu)
+    };
+    let said = |manifest: &Value| load(manifest).unwrap_err().to_string();
+
+    // As the first form was: without weights and without an evaluation.
+    let mut older = written.clone();
+    older["format"] = 1.into();
+    older["infer"].as_object_mut().unwrap().remove("weights");
+    let query = [query(&[3, 5], 7)];
+    let back = load(&older).unwrap();
+    assert_eq!(
+        back.recommend(&query).unwrap(),
+        bundle.recommend(&query).unwrap()
+    );
+    assert_eq!(back.manifest().evaluation, None);
+
+    let mut newer = written.clone();
+    newer["format"] = 3.into();
+    newer["infer"]["a field of its"] = 1.into();
+    let words = "a bundle of form 3, this program reads forms up to 2; use the version of eager that wrote it";
+    assert!(said(&newer).contains(words), "{}", said(&newer));
+    newer["format"] = 2.into();
+    assert!(said(&newer).contains("unknown field `a field of its`"));
+
+    let mut outside = written;
+    outside["files"]["../model.json"] = outside["files"]["model.json"].clone();
+    assert!(said(&outside).contains("\"../model.json\", expected a name without a folder"));
 }
 
 /// Every item that may be in the list, by the scores of the whole catalogue.

@@ -1,4 +1,6 @@
-//! Small random bundles for the tests of several crates. Not published.
+//! Small random bundles, and a stand-in for the hub, for the tests of several crates. Not published.
+
+pub mod hub;
 
 use candle_core::Device;
 use eager_bundle::{Bundle, Item, Manifest, TextSource};
@@ -16,19 +18,38 @@ use rand_chacha::ChaCha8Rng;
 /// With fewer than two items.
 #[must_use]
 pub fn bundle(items: usize, seed: u64) -> Bundle {
-    let codes = CodesConfig {
+    bundle_of(items, seed, &small_codes(), &small_model())
+}
+
+/// The same with a direct head.
+///
+/// # Panics
+/// With fewer than two items.
+#[must_use]
+pub fn bundle_with_direct_head(items: usize, seed: u64) -> Bundle {
+    let model = EagerConfig {
+        direct_head: true,
+        ..small_model()
+    };
+    bundle_of(items, seed, &small_codes(), &model)
+}
+
+fn small_codes() -> CodesConfig {
+    CodesConfig {
         branching: 5,
         ..CodesConfig::default()
-    };
-    let model = EagerConfig {
+    }
+}
+
+fn small_model() -> EagerConfig {
+    EagerConfig {
         d_model: 16,
         heads: 2,
         feed_forward: 32,
         decoder_layers: 2,
         init: 0.3,
         ..EagerConfig::default()
-    };
-    bundle_of(items, seed, &codes, &model)
+    }
 }
 
 /// The same with codes and a model of another form.
@@ -96,6 +117,7 @@ pub fn bundle_searched(
         text: TextSource::default(),
         infer,
         metrics: [("recall@10".to_owned(), 0.125)].into(),
+        evaluation: None,
         files: [].into(),
     };
     let table = (0..items).map(item).collect();

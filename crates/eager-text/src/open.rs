@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use eager_hub::Hub;
 
 use crate::error::{Result, TextError};
-use crate::hub::Hub;
 use crate::presets::{PRESETS, Preset};
-use crate::{Download, Lsa, Places, SentenceEncoder, TextEncoder, wheel};
+use crate::{Download, Lsa, Places, SentenceEncoder, TextEncoder, hub, wheel};
 
 /// Name of the default encoder, the one of the paper.
 pub const DEFAULT_ENCODER: &str = "sentence-t5-base";
@@ -66,11 +66,11 @@ fn acquire(
     places: &Places,
     progress: &mut dyn FnMut(Download),
 ) -> Result<PathBuf> {
-    let cached = hub.cached(preset);
+    let cached = hub::cached(hub, preset);
     if let Some(folder) = cached.or_else(|| wheel::cached(preset, places)) {
         return Ok(folder);
     }
-    let mut reason = match hub.fetch(preset, progress) {
+    let mut reason = match hub::fetch(hub, preset, progress) {
         Ok(folder) => return Ok(folder),
         Err(words) => words,
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 use clap::Args;
-use eager_bundle::{Bundle, Manifest, TextSource};
+use eager_bundle::{Bundle, Evaluation, Manifest, TextSource};
 use eager_codes::ItemVectors;
 use eager_data::Dataset;
 use eager_infer::Recommender;
@@ -48,6 +48,23 @@ pub fn open(folder: &Path, device: &Device) -> Result<Bundle> {
         return Ok(Bundle::load(folder, device)?);
     }
     of_run(folder, device)
+}
+
+/// Opens a bundle's folder, and no run's.
+///
+/// # Errors
+/// When it is none, or something in it is not as it should be.
+pub(crate) fn load(folder: &Path) -> Result<Bundle> {
+    if !folder.join("bundle.json").exists() {
+        let (place, run) = (folder.display(), folder.join("config.toml").exists());
+        let what = if run {
+            "a run"
+        } else {
+            "no bundle (no bundle.json)"
+        };
+        bail!("{place}: is {what}; make a bundle of a run with `eager export`")
+    }
+    Ok(Bundle::load(folder, &Device::Cpu)?)
 }
 
 /// Makes sure that a bundle has its digest: that of a run in memory is the digest that it would be exported with.
@@ -94,10 +111,11 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
     let settings: text::Settings = serde_json::from_value(settings)
         .with_context(|| format!("{}/stage.json", folder(Stage::Text).display()))?;
     let report: Option<Report> = read_json(&folder(Stage::Eval).join("metrics.json"))?;
-    let metrics = report.map_or_else(BTreeMap::new, |report| {
+    let metrics = report.iter().flat_map(|report| {
         let named = report.metrics.named();
-        named.map(|(name, &figure)| (name, figure)).collect()
+        named.map(|(name, &figure)| (name, figure))
     });
+    let metrics = metrics.collect();
     let name = run.file_name().unwrap_or_default().to_string_lossy();
     let manifest = Manifest {
         format: 0,
@@ -119,9 +137,23 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         },
         infer: config.eval.infer,
         metrics,
+        evaluation: report.map(evaluation),
         files: BTreeMap::new(),
     };
     Ok(Bundle::new(manifest, recommender, dataset.items, vectors)?)
+}
+
+fn evaluation(report: Report) -> Evaluation {
+    let intervals = report.intervals.iter().flat_map(|intervals| {
+        let named = intervals.named();
+        named.map(|(name, interval)| (name, [interval.low, interval.high]))
+    });
+    Evaluation {
+        users: report.users,
+        intervals: intervals.collect(),
+        interval_level: report.interval_level,
+        protocol: report.protocol,
+    }
 }
 
 impl Export {

@@ -14,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::baseline::Baseline;
 use crate::bundle::{Export, Inspect};
 use crate::catalogue::Catalog;
+#[cfg(feature = "hub")]
+use crate::hub::{Pull, Push};
 use crate::init::Init;
 use crate::page::{self, ReportArgs};
 use crate::recommend::Recommend;
@@ -66,6 +68,12 @@ pub enum Command {
     Serve(Serve),
     /// A trained run as a bundle: one folder with everything that recommending needs
     Export(Export),
+    /// A bundle to a model repository of the Hugging Face hub, with a model card
+    #[cfg(feature = "hub")]
+    Push(Push),
+    /// A bundle from a model repository of the Hugging Face hub
+    #[cfg(feature = "hub")]
+    Pull(Pull),
     /// What a bundle holds, and whether it is whole
     Inspect(Inspect),
     /// Tables over many runs: what is missing is run, what is there is reused
@@ -238,6 +246,10 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Recommend(args) => return args.run(),
         Command::Serve(args) => return args.run(),
         Command::Export(args) => return args.run(),
+        #[cfg(feature = "hub")]
+        Command::Push(args) => return args.run(),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => return args.run(),
         Command::Inspect(args) => return args.run(),
         Command::Tables(args) => return tables::run(args),
         Command::Catalog(args) => return args.run(),

@@ -6,6 +6,8 @@ pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod html;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod init;
 pub mod logs;
 pub mod overrides;

@@ -242,7 +242,12 @@ fn changes(run: &Path, bundle: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let bundle = bundle.to_str().unwrap();
-    let (lines, vectors, added, back) = (at("new"), at("vectors"), at("added"), at("back"));
+    let (lines, vectors, added, back) = (
+        at("new"),
+        at("vectors.safetensors"),
+        at("added"),
+        at("back"),
+    );
     let items = "{\"id\": \"x1\", \"title\": \"One\"}\n\n{\"id\": \"x2\"}\n";
     std::fs::write(&lines, items).unwrap();
     let add = ["catalog", "add", bundle, &lines, "--out", &added];

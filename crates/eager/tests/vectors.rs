@@ -8,8 +8,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use eager_bundle::Bundle;
 use eager_codes::ItemVectors;
 use eager_data::Dataset;
+use eager_model::Stream;
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -182,6 +184,80 @@ fn the_same_vectors_give_the_same_codes() {
         read("npy", "codes/behaviour.safetensors"),
         read("computed", "codes/behaviour.safetensors")
     );
+}
+
+/// Of items that are added to a catalogue: by id in any order, or a row a line of the file of items.
+#[test]
+fn new_items_take_their_vectors_from_a_file_of_any_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut bundle = eager_fixtures::bundle(40, 3);
+    bundle.save(&folder.join("shop")).unwrap();
+    let items = "{\"id\": \"x1\"}\n{\"id\": \"x2\"}\n";
+    std::fs::write(folder.join("new.jsonl"), items).unwrap();
+    let dim = bundle.vectors(Stream::Semantic).dim;
+    let row = |seed: f32| (0..dim).map(move |place| (seed * (place as f32 + 1.0)).sin());
+    let data = |seeds: &[f32]| {
+        seeds
+            .iter()
+            .flat_map(|&seed| row(seed))
+            .collect::<Vec<f32>>()
+    };
+    let of = |seeds: &[f32]| {
+        let shape = (seeds.len(), dim);
+        Tensor::from_vec(data(seeds), shape, &Device::Cpu).unwrap()
+    };
+    let in_order = of(&[1.0, 2.0]);
+    in_order
+        .save_safetensors("vectors", folder.join("a.safetensors"))
+        .unwrap();
+    in_order.write_npy(folder.join("b.npy")).unwrap();
+    of(&[2.0, 9.0, 1.0])
+        .write_npy(folder.join("c.npy"))
+        .unwrap();
+    std::fs::write(folder.join("c.ids.txt"), "x2\nof nobody\nx1\n").unwrap();
+    let ids = ["x2".to_owned(), "x1".to_owned()];
+    write_parquet(&folder.join("d.parquet"), &ids, &data(&[2.0, 1.0]), dim);
+    let add = |file: &str| {
+        let (vectors, out) = (format!("semantic={file}"), format!("with-{file}"));
+        let args = [
+            "catalog",
+            "add",
+            "shop",
+            "new.jsonl",
+            "--vectors",
+            &vectors,
+            "--out",
+            &out,
+        ];
+        (eager(folder, &args), folder.join(out))
+    };
+    let mut digests = Vec::new();
+    for file in ["a.safetensors", "b.npy", "c.npy", "d.parquet"] {
+        let (made, out) = add(file);
+        let said = String::from_utf8_lossy(&made.stderr).into_owned();
+        assert!(made.status.success(), "{file}: {said}");
+        let bundle = Bundle::load(&out, &Device::Cpu).unwrap();
+        assert_eq!(
+            bundle.vectors(Stream::Semantic).row(41),
+            data(&[2.0]),
+            "{file}"
+        );
+        digests.push(bundle.digest().to_owned());
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1, "the same vectors make the same bundle");
+
+    of(&[1.0, 2.0, 3.0])
+        .write_npy(folder.join("three.npy"))
+        .unwrap();
+    let (failed, out) = add("three.npy");
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(
+        said.contains("3 vectors, and nothing that says") && said.contains("three.ids.txt"),
+        "{said}"
+    );
+    assert!(!failed.status.success() && !out.exists());
 }
 
 #[test]

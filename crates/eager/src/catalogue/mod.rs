@@ -5,7 +5,6 @@ mod measure;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use candle_core::Device;
 use clap::{Args, Subcommand};
 use eager_bundle::{AddConfig, Bundle, NewItems};
 use eager_codes::ItemVectors;
@@ -13,9 +12,11 @@ use eager_data::Item;
 use eager_model::Stream;
 use eager_text::{Lsa, Places};
 
+use crate::bundle;
 use crate::cli::DeviceKind;
 use crate::logs::Progress;
 use crate::stages::FileBars;
+use crate::vectors::Ready;
 
 pub use measure::Measure;
 
@@ -41,7 +42,10 @@ pub struct Add {
     /// The new bundle's folder, which must not be there yet
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Ready-made vectors of the items, `semantic` or `behaviour`: a safetensors file with `vectors` [items, width], a row a line
+    /// Ready-made vectors of the items, `semantic` or `behaviour`: .safetensors, .npy or .parquet
+    ///
+    /// By id where the file has ids, or the file beside it that ends in .ids.txt (see docs/configuration.md); otherwise a row
+    /// is the item of its line.
     #[arg(long, value_name = "STREAM=FILE", value_parser = stream_file)]
     pub vectors: Vec<(Stream, PathBuf)>,
     /// Where the bundle's text encoder is now: a preset or a model folder with the same weights
@@ -94,7 +98,7 @@ impl Catalog {
 impl Add {
     fn run(&self) -> Result<()> {
         free(&self.out)?;
-        let bundle = load(&self.bundle)?;
+        let bundle = bundle::load(&self.bundle)?;
         let items = bundle.read_new_items(&self.items)?;
         let ready = |wanted: Stream| -> Result<Option<ItemVectors>> {
             let mut files = self.vectors.iter().filter(|(stream, _)| *stream == wanted);
@@ -104,7 +108,7 @@ impl Add {
             if files.next().is_some() {
                 bail!("--vectors {}=… is given twice", wanted.name())
             }
-            Ok(Some(ItemVectors::load(path)?))
+            Ok(Some(Ready::read_for(path, &items)?))
         };
         let semantic = match ready(Stream::Semantic)? {
             Some(vectors) => vectors,
@@ -168,7 +172,7 @@ impl Add {
 impl Remove {
     fn run(&self) -> Result<()> {
         free(&self.out)?;
-        let bundle = load(&self.bundle)?;
+        let bundle = bundle::load(&self.bundle)?;
         let items = match &self.ids {
             Some(path) => bundle.read_ids(path)?,
             None => bundle.numbers(&self.item)?,
@@ -192,16 +196,6 @@ fn free(out: &Path) -> Result<()> {
         )
     }
     Ok(())
-}
-
-fn load(folder: &Path) -> Result<Bundle> {
-    if !folder.join("bundle.json").exists() && folder.join("config.toml").exists() {
-        bail!(
-            "{}: is a run; make a bundle of it with `eager export`",
-            folder.display()
-        )
-    }
-    Ok(Bundle::load(folder, &Device::Cpu)?)
 }
 
 fn save(mut bundle: Bundle, out: &Path) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Ready-made item vectors: a file with a vector an id takes the place of the DIN (`behaviour.vectors`) or of the text
-//! encoder (`text.vectors`). Rows may be in any order and of more items than the dataset has; they are joined by id.
+//! encoder (`text.vectors`), or has those of items that are added to a catalogue. Rows may be in any order and of more items
+//! than there are; they are joined by id.
 //!
 //! | file | vectors | ids |
 //! | --- | --- | --- |
@@ -65,21 +66,35 @@ impl Ready {
     /// # Errors
     /// When it cannot be read, is not of its form, lacks ids, or has an id twice or a number that is not finite.
     pub fn read(path: &Path) -> Result<Self> {
-        let extension = path
-            .extension()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_lowercase();
-        let (ids, vectors) = match extension.as_str() {
-            "safetensors" => from_safetensors(path),
-            "npy" => from_npy(path),
-            "parquet" => parquet::read(path),
-            _ => bail!(
-                "{}: vectors are read from .safetensors, .npy or .parquet",
-                path.display()
+        let (ids, vectors) = open(path)?;
+        let ids = ids.with_context(|| no_ids(path))?;
+        Self::new(path, ids, vectors)
+    }
+
+    /// The vectors of `items` from a file. Where nothing says which row is which item, a row is the item of its place.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read) and [`of_items`](Self::of_items); or without ids, when there are not as many rows as items.
+    pub fn read_for(path: &Path, items: &[Item]) -> Result<ItemVectors> {
+        let (ids, vectors) = open(path)?;
+        let ids = match ids {
+            Some(ids) => ids,
+            None if vectors.items() == items.len() => {
+                items.iter().map(|item| item.id.clone()).collect()
+            }
+            None => bail!(
+                "{}: {} vectors, and nothing that says which row is which item, for {} items; give a row an item in their \
+                 order, or write {} with an id a line",
+                path.display(),
+                vectors.items(),
+                items.len(),
+                path.with_extension("ids.txt").display()
             ),
-        }
-        .with_context(|| format!("{}: no vectors that can be used", path.display()))?;
+        };
+        Self::new(path, ids, vectors)?.of_items(items)
+    }
+
+    fn new(path: &Path, ids: Vec<String>, vectors: ItemVectors) -> Result<Self> {
         let ready = Self {
             path: path.to_owned(),
             ids,
@@ -133,7 +148,7 @@ impl Ready {
         if let Some(first) = missing.next() {
             let more = missing.count();
             bail!(
-                "{}: no vector for item {}{}, of {} items; give every item one, or drop those without from the dataset",
+                "{}: no vector for item {}{}, of {} items; give every item one, or leave out those without",
                 self.path.display(),
                 first.id,
                 if more > 0 {
@@ -159,13 +174,33 @@ impl Ready {
     }
 }
 
-fn from_npy(path: &Path) -> Result<(Vec<String>, ItemVectors)> {
-    let vectors = rows(&Tensor::read_npy(path)?)?;
-    let ids = ids_beside(path)?.with_context(|| no_ids(path))?;
-    Ok((ids, vectors))
+/// What a file has: vectors, and of which ids they are, where it says so.
+type Found = (Option<Vec<String>>, ItemVectors);
+
+fn open(path: &Path) -> Result<Found> {
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    let found = match extension.as_str() {
+        "safetensors" => from_safetensors(path),
+        "npy" => from_npy(path),
+        "parquet" => parquet::read(path).map(|(ids, vectors)| (Some(ids), vectors)),
+        _ => bail!(
+            "{}: vectors are read from .safetensors, .npy or .parquet",
+            path.display()
+        ),
+    };
+    found.with_context(|| format!("{}: no vectors that can be used", path.display()))
 }
 
-fn from_safetensors(path: &Path) -> Result<(Vec<String>, ItemVectors)> {
+fn from_npy(path: &Path) -> Result<Found> {
+    let vectors = rows(&Tensor::read_npy(path)?)?;
+    Ok((ids_beside(path)?, vectors))
+}
+
+fn from_safetensors(path: &Path) -> Result<Found> {
     let bytes = std::fs::read(path)?;
     let (_, header) = SafeTensors::read_metadata(&bytes)?;
     let listed = header
@@ -186,12 +221,13 @@ fn from_safetensors(path: &Path) -> Result<(Vec<String>, ItemVectors)> {
                 .to_dtype(DType::I64)?
                 .to_vec1::<i64>()
                 .context("tensor `ids`")?;
-            ids.iter().map(i64::to_string).collect()
+            Some(ids.iter().map(i64::to_string).collect())
         }
         (None, Some(listed)) => {
-            serde_json::from_str(&listed).context("metadata `ids` is no JSON list of texts")?
+            let ids = serde_json::from_str(&listed);
+            Some(ids.context("metadata `ids` is no JSON list of texts")?)
         }
-        (None, None) => ids_beside(path)?.with_context(|| no_ids(path))?,
+        (None, None) => ids_beside(path)?,
     };
     Ok((ids, rows(vectors)?))
 }
@@ -227,7 +263,8 @@ fn ids_beside(path: &Path) -> Result<Option<Vec<String>>> {
 fn no_ids(path: &Path) -> String {
     let beside = path.with_extension("ids.txt");
     format!(
-        "there is nothing that says which row is which item; write {} with an id a line",
+        "{}: there is nothing that says which row is which item; write {} with an id a line",
+        path.display(),
         beside.display()
     )
 }
@@ -294,6 +331,25 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn without_ids_a_row_is_the_item_of_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        tensor().write_npy(&path).unwrap();
+        let three = items(&["x", "y", "z"]);
+        let found = Ready::read_for(&path, &three).unwrap();
+        assert_eq!(found.data, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let error = Ready::read_for(&path, &three[..2]).unwrap_err().to_string();
+        assert!(
+            error.contains("3 vectors, and nothing that says") && error.contains("for 2 items"),
+            "{error}"
+        );
+        std::fs::write(path.with_extension("ids.txt"), "z\nw\nx\n").unwrap();
+        let found = Ready::read_for(&path, &items(&["x", "z"])).unwrap();
+        assert_eq!(found.data, [5.0, 6.0, 1.0, 2.0]);
+        assert!(Ready::read_for(&path, &three).is_err(), "y has none");
     }
 
     #[test]
