@@ -27,14 +27,18 @@ class ArrowStream(Protocol):
 Histories = Union[Iterable[Iterable[Item]], "NDArray[np.integer[Any]]", ArrowArray, ArrowStream]
 
 
-class Listed(TypedDict):
-    """An item of a list; a stream that did not predict it has None."""
-
+class _Listed(TypedDict):
     id: str
     title: Optional[str]
     score: float
     behaviour: Optional[float]
     semantic: Optional[float]
+
+
+class Listed(_Listed, total=False):
+    """An item of a list; a stream that did not predict it has None. `direct` is there where the model has a direct head."""
+
+    direct: Optional[float]
 
 
 class Token(TypedDict):

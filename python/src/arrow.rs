@@ -107,8 +107,13 @@ fn read_lists(ids: Ids<'_>, lists: &ArrayRef, histories: &mut Vec<Vec<u32>>) -> 
     Ok(())
 }
 
+/// Whether the model has a direct head, so that lists say what it predicts.
+pub(crate) fn has_direct(bundle: &Bundle) -> bool {
+    bundle.recommender().model().config().direct_head
+}
+
 /// The columns of a table of lists: a row an item, as `eager recommend` writes it.
-pub(crate) fn columns(named: bool) -> Fields {
+pub(crate) fn columns(bundle: &Bundle, named: bool) -> Fields {
     let user = match named {
         true => DataType::Utf8,
         false => DataType::Int64,
@@ -121,7 +126,8 @@ pub(crate) fn columns(named: bool) -> Fields {
         Field::new("behaviour", DataType::Float32, true),
         Field::new("semantic", DataType::Float32, true),
     ];
-    fields.into_iter().collect()
+    let direct = has_direct(bundle).then(|| Field::new("direct", DataType::Float32, true));
+    fields.into_iter().chain(direct).collect()
 }
 
 /// Lists as such a table, in batches: `users` names them, otherwise they are numbered from 0.
@@ -150,7 +156,7 @@ fn batch(
 ) -> Result<ArrayRef, ArrowError> {
     let (mut names, mut numbers) = (StringBuilder::new(), Int64Builder::new());
     let (mut ranks, mut items) = (Int32Builder::new(), StringBuilder::new());
-    let mut scores = [(); 3].map(|()| Float32Builder::new());
+    let mut scores = [(); 4].map(|()| Float32Builder::new());
     for user in of {
         for (rank, ranked) in (1..).zip(&lists[user]) {
             match users {
@@ -159,7 +165,8 @@ fn batch(
             }
             ranks.append_value(rank);
             items.append_value(&bundle.items()[ranked.item as usize].id);
-            let values = [Some(ranked.score), ranked.behaviour, ranked.semantic];
+            let parts = [ranked.behaviour, ranked.semantic, ranked.direct];
+            let values = std::iter::once(Some(ranked.score)).chain(parts);
             for (builder, value) in scores.iter_mut().zip(values) {
                 builder.append_option(value);
             }
@@ -169,15 +176,10 @@ fn batch(
         Some(_) => Arc::new(names.finish()),
         None => Arc::new(numbers.finish()),
     };
-    let [score, behaviour, semantic] = scores.map(|mut builder| builder.finish());
-    let values: Vec<ArrayRef> = vec![
-        user,
-        Arc::new(ranks.finish()),
-        Arc::new(items.finish()),
-        Arc::new(score),
-        Arc::new(behaviour),
-        Arc::new(semantic),
-    ];
-    let batch = StructArray::try_new(columns(users.is_some()), values, None)?;
+    let mut values: Vec<ArrayRef> = vec![user, Arc::new(ranks.finish()), Arc::new(items.finish())];
+    values.extend(scores.map(|mut builder| Arc::new(builder.finish()) as ArrayRef));
+    let columns = columns(bundle, users.is_some());
+    values.truncate(columns.len());
+    let batch = StructArray::try_new(columns, values, None)?;
     Ok(Arc::new(batch))
 }

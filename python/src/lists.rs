@@ -36,6 +36,7 @@ struct Arrays {
     scores: PyOnceLock<Py<PyArray2<f32>>>,
     behaviour: PyOnceLock<Py<PyArray2<f32>>>,
     semantic: PyOnceLock<Py<PyArray2<f32>>>,
+    direct: PyOnceLock<Py<PyArray2<f32>>>,
 }
 
 impl Lists {
@@ -51,6 +52,7 @@ impl Lists {
             scores: PyOnceLock::new(),
             behaviour: PyOnceLock::new(),
             semantic: PyOnceLock::new(),
+            direct: PyOnceLock::new(),
         };
         Self {
             bundle,
@@ -99,8 +101,14 @@ impl Lists {
 
     fn listed<'py>(&self, py: Python<'py>, list: &[Ranked]) -> PyResult<Bound<'py, PyAny>> {
         let bundle = &self.bundle.get().inner;
-        let listed = list.iter().map(|ranked| Listed::new(bundle, ranked));
-        listed.collect::<Vec<_>>().into_pyobject(py)
+        let listed = list.iter().map(|ranked| {
+            let listed = Listed::new(bundle, ranked).into_pyobject(py)?;
+            if arrow::has_direct(bundle) {
+                listed.set_item("direct", ranked.direct)?;
+            }
+            Ok(listed)
+        });
+        listed.collect::<PyResult<Vec<_>>>()?.into_pyobject(py)
     }
 }
 
@@ -146,6 +154,15 @@ impl Lists {
         self.log_probs(&self.arrays.semantic, py, |ranked| ranked.semantic)
     }
 
+    /// Log-probabilities of the items by the direct head, float32 of shape (histories, k); NaN where it did not predict the
+    /// item. None where the model has no direct head.
+    #[getter]
+    fn direct<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray2<f32>>>> {
+        let has = arrow::has_direct(&self.bundle.get().inner);
+        let values = || self.log_probs(&self.arrays.direct, py, |ranked| ranked.direct);
+        has.then(values).transpose()
+    }
+
     /// Number of items in each list, int32 of shape (histories,).
     #[getter]
     fn lengths<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i32>> {
@@ -164,8 +181,8 @@ impl Lists {
     /// Returns
     /// -------
     /// list of list of dict
-    ///     Of each item `id`, `title`, `score`, `behaviour` and `semantic`; the last two are None where that stream did
-    ///     not predict the item.
+    ///     Of each item `id`, `title`, `score`, `behaviour` and `semantic`, and `direct` where the model has a direct head; the
+    ///     last ones are None where that stream, or the head, did not predict the item.
     fn to_lists<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         self.lists
             .iter()
@@ -179,7 +196,7 @@ impl Lists {
     /// -------
     /// pyarrow.Table
     ///     Columns `user` (the name, otherwise the place of the history), `rank` (from 1), `item` (the id), `score`,
-    ///     `behaviour`, `semantic`.
+    ///     `behaviour`, `semantic`, and `direct` where the model has a direct head.
     ///
     /// Raises
     /// ------
@@ -199,7 +216,7 @@ impl Lists {
         let (bundle, users) = (&self.bundle.get().inner, self.users.as_deref());
         let batches = py.detach(|| arrow::batches(bundle, users, &self.lists));
         let batches = batches.map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let table = Field::new_struct("", arrow::columns(users.is_some()), false);
+        let table = Field::new_struct("", arrow::columns(bundle, users.is_some()), false);
         let batches = ArrayIterator::new(batches.into_iter().map(Ok), Arc::new(table));
         Ok(to_stream_pycapsule(
             py,

@@ -25,6 +25,12 @@ def folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def direct() -> eager_rec.Bundle:
+    """The same of a model with a direct head."""
+    return eager_rec.Bundle.load(named("EAGER_TEST_DIRECT"))
+
+
+@pytest.fixture(scope="session")
 def command() -> Path:
     """The program `eager`."""
     return named("EAGER_COMMAND")

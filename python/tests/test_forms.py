@@ -116,6 +116,23 @@ def test_dictionaries_and_indices(bundle, histories):
             lists[index]
 
 
+def test_a_direct_head(bundle, direct, histories):
+    assert bundle.recommend(histories).direct is None
+    lists = direct.recommend(histories)
+    assert lists.direct.shape == (len(histories), 10) and lists.direct is lists.direct
+    parts = np.stack([lists.behaviour, lists.semantic, lists.direct])
+    assert np.array_equal(np.nanmax(parts, axis=0), lists.scores), "the confidence is that of the surest"
+    assert (np.isnan(lists.behaviour) & np.isnan(lists.semantic)).any(), "some are there by the head alone"
+    first = lists[0]
+    assert list(first[0]) == ["id", "title", "score", "behaviour", "semantic", "direct"]
+    values = [None if np.isnan(value) else value for value in lists.direct[0].tolist()]
+    assert [item["direct"] for item in first] == values
+    table = lists.to_arrow()
+    assert table.schema.names == ["user", "rank", "item", "score", "behaviour", "semantic", "direct"]
+    assert table["direct"].null_count == np.isnan(lists.direct).sum()
+    assert np.array_equal(table["direct"].to_numpy(), lists.direct.ravel(), equal_nan=True)
+
+
 def test_tables(bundle, histories):
     users = [f"user {at}" for at in range(len(histories))]
     lists = bundle.recommend(pa.table({"user": users, "history": histories}))

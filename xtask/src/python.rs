@@ -53,13 +53,16 @@ impl Python {
         let tests = package.join("requirements-test.txt");
         environment::install(&clean, &[Path::new("--requirement"), &tests])?;
 
-        let bundle = random_bundle(&work)?;
+        let bundle = saved(&work.join("random"), eager_fixtures::bundle(60, 7))?;
+        let direct = eager_fixtures::bundle_with_direct_head(60, 7);
+        let direct = saved(&work.join("direct"), direct)?;
         // Outside the package's folder, so that Python finds what was installed and nothing else.
         run(Command::new(&clean)
             .args(["-m", "pytest", "--config-file"])
             .args([&package.join("pyproject.toml"), &package.join("tests")])
             .current_dir(&work)
             .env("EAGER_TEST_BUNDLE", bundle)
+            .env("EAGER_TEST_DIRECT", direct)
             .env("EAGER_COMMAND", &eager))?;
         run(Command::new(&clean)
             .args(["-m", "mypy.stubtest", "eager_rec"])
@@ -117,15 +120,14 @@ fn command(root: &Path) -> Result<PathBuf> {
         .with_extension(std::env::consts::EXE_EXTENSION))
 }
 
-/// A bundle of a small model that was never trained.
-fn random_bundle(work: &Path) -> Result<PathBuf> {
-    let folder = work.join("random");
+/// A bundle of a small model that was never trained, in a folder.
+fn saved(folder: &Path, mut bundle: eager_bundle::Bundle) -> Result<PathBuf> {
     if folder.exists() {
-        std::fs::remove_dir_all(&folder)
+        std::fs::remove_dir_all(folder)
             .with_context(|| format!("{}: cannot remove", folder.display()))?;
     }
-    eager_fixtures::bundle(60, 7).save(&folder)?;
-    Ok(folder)
+    bundle.save(folder)?;
+    Ok(folder.to_owned())
 }
 
 /// A bundle that was trained, in a minute where it is not there yet.

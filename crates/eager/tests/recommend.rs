@@ -272,7 +272,9 @@ fn rows_of_csv(path: &Path) -> Rows {
     let value = |name: &str, text: &str| match name {
         _ if text.is_empty() => Value::Null,
         "rank" => text.parse::<i64>().unwrap().into(),
-        "score" | "behaviour" | "semantic" | "confidence" => text.parse::<f32>().unwrap().into(),
+        "score" | "behaviour" | "semantic" | "direct" | "confidence" => {
+            text.parse::<f32>().unwrap().into()
+        }
         _ => text.into(),
     };
     let row = |row: csv::Result<csv::StringRecord>| {
@@ -305,8 +307,8 @@ fn rows_of_parquet(path: &Path) -> Rows {
     .collect()
 }
 
-/// The rows that lists in JSON lines should be.
-fn rows_of_lists(lists: &[Value]) -> Rows {
+/// The rows that lists in JSON lines should be, of a model with or without a direct head.
+fn rows_of_lists(lists: &[Value], direct: bool) -> Rows {
     let mut rows = vec![];
     for list in lists {
         for (rank, item) in (1..).zip(list["items"].as_array().unwrap()) {
@@ -315,7 +317,8 @@ fn rows_of_lists(lists: &[Value]) -> Rows {
                 ("rank".to_owned(), json!(rank)),
                 ("item".to_owned(), item["id"].clone()),
             ]);
-            for name in ["score", "behaviour", "semantic"] {
+            let direct = direct.then_some("direct");
+            for name in ["score", "behaviour", "semantic"].into_iter().chain(direct) {
                 row.insert(name.to_owned(), item[name].clone());
             }
             if let Some(why) = item.get("explanation") {
@@ -352,7 +355,7 @@ fn every_form_of_lists_has_the_same_rows_and_a_file_is_whole_or_not_there() {
             folder.path().join(out)
         };
         let lists = lines(&std::fs::read_to_string(to("lists.jsonl")).unwrap());
-        let rows = rows_of_lists(&lists);
+        let rows = rows_of_lists(&lists, false);
         assert_eq!(rows.len(), 500);
         assert_eq!(rows[0].len(), if explain.is_empty() { 6 } else { 12 });
         assert!(rows.iter().any(|row| row["semantic"].is_null()));
@@ -380,6 +383,53 @@ fn every_form_of_lists_has_the_same_rows_and_a_file_is_whole_or_not_there() {
     let hidden = std::fs::read_dir(folder.path()).unwrap();
     let mut hidden = hidden.map(|entry| entry.unwrap().file_name());
     assert!(!hidden.any(|name| name.to_string_lossy().starts_with('.')));
+}
+
+/// A model with a direct head has one column more, and some items are there by it alone.
+#[test]
+fn lists_say_what_the_direct_head_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bundle = eager_fixtures::bundle_with_direct_head(ITEMS as usize, 7);
+    bundle.save(&folder.path().join("bundle")).unwrap();
+    let histories = histories(50);
+    write(&folder, "u.jsonl", &jsonl(&histories));
+    let to = |out: &str| {
+        good(&folder, &["--users", "u.jsonl", "--explain", "--out", out]);
+        folder.path().join(out)
+    };
+    let lists = lines(&std::fs::read_to_string(to("lists.jsonl")).unwrap());
+    let rows = rows_of_lists(&lists, true);
+    assert_eq!((rows.len(), rows[0].len()), (500, 13));
+    assert_eq!(rows_of_csv(&to("lists.csv")), rows);
+    assert_eq!(rows_of_parquet(&to("lists.parquet")), rows);
+    let header = std::fs::read_to_string(folder.path().join("lists.csv")).unwrap();
+    assert!(header.starts_with("user,rank,item,score,behaviour,semantic,direct,stream,"));
+
+    // As the bundle says.
+    let queries = histories.iter().map(|history| Query {
+        history: history.clone(),
+        k: 10,
+        ..Query::default()
+    });
+    let ranked = bundle.recommend(&queries.collect::<Vec<_>>()).unwrap();
+    let ranked: Vec<_> = ranked.into_iter().flatten().collect();
+    for (row, ranked) in rows.iter().zip(&ranked) {
+        assert_eq!(row["item"], id(ranked.item));
+        let direct = ranked.direct.map_or(Value::Null, Value::from);
+        assert!(close(&row["direct"], &direct), "{row:?} {direct}");
+    }
+    let alone = rows.iter().filter(|row| row["stream"] == "direct");
+    let alone: Vec<_> = alone.collect();
+    assert!(!alone.is_empty() && rows.len() > alone.len());
+    for row in alone {
+        assert_eq!(row["direct"], row["score"]);
+        let confidence = row["score"].as_f64().unwrap().exp();
+        assert!((row["confidence"].as_f64().unwrap() - confidence).abs() < 1e-6);
+    }
+    let text = good(&folder, &["--history", "i3,i5"]);
+    let columns = ["rank", "item", "behaviour", "semantic", "direct", "title"];
+    let header: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(header, columns);
 }
 
 /// The bytes of a folder by name, hidden files too.

@@ -208,7 +208,7 @@ pub(super) fn write(
         };
         let path = folder.join(&made.file);
         write_whole(&path, |file| {
-            let mut writer = ListWriter::new(format, file, args.explain)?;
+            let mut writer = ListWriter::new(format, file, scorer.shape())?;
             while part.peek().is_some() {
                 let batch = part
                     .by_ref()

@@ -1,19 +1,16 @@
 //! Lists in JSON lines, CSV and Parquet, and as text to read.
 
 use std::io::{BufWriter, Write};
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use eager_bundle::{Bundle, CodePath, Explanation, Ranked};
 use eager_data::UserHistory;
-use eager_model::{PerStream, Stream};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::parser::parse_message_type;
+use eager_model::Stream;
+use parquet::file::writer::SerializedFileWriter;
 use serde::{Deserialize, Serialize};
+
+use super::columns::Columns;
 
 /// Rows of a Parquet row group, about.
 const GROUP: usize = 1 << 17;
@@ -54,17 +51,17 @@ pub(super) struct UserList {
 /// Why an item is in a list.
 #[derive(Serialize)]
 pub(super) struct Explained {
-    /// The stream whose prediction put it there: of two, the one that was surer.
-    stream: &'static str,
-    /// Probability that the stream gives the item's code.
-    confidence: f32,
-    behaviour: Code,
-    semantic: Code,
+    /// What predicted it: a stream, or `direct` for the direct head; of several, the one that was surest.
+    pub(super) stream: &'static str,
+    /// The probability that it gives the item.
+    pub(super) confidence: f32,
+    pub(super) behaviour: Code,
+    pub(super) semantic: Code,
 }
 
 /// An item's code in one stream.
 #[derive(Serialize)]
-struct Code {
+pub(super) struct Code {
     log_prob: f32,
     tokens: Vec<Token>,
 }
@@ -79,15 +76,17 @@ struct Token {
 impl Explained {
     pub(super) fn new(ranked: &Ranked, explanation: &Explanation) -> Self {
         let streams = &explanation.streams;
-        let predicted = PerStream {
-            behaviour: ranked.behaviour,
-            semantic: ranked.semantic,
-        };
-        // A missing one is less than any other.
-        let stream = match predicted.semantic > predicted.behaviour {
-            true => Stream::Semantic,
-            false => Stream::Behaviour,
-        };
+        let of = |stream: Stream| (stream.name(), streams[stream].log_prob);
+        // One that did not predict it is less than any other.
+        let predicted = [
+            (ranked.behaviour, of(Stream::Behaviour)),
+            (ranked.semantic, of(Stream::Semantic)),
+            (ranked.direct, ("direct", ranked.direct.unwrap_or_default())),
+        ];
+        let surest = predicted
+            .into_iter()
+            .reduce(|best, next| if next.0 > best.0 { next } else { best });
+        let (stream, log_prob) = surest.map_or(("behaviour", 0.0), |(_, found)| found);
         let code = |path: &CodePath| Code {
             log_prob: path.log_prob,
             tokens: path
@@ -100,8 +99,8 @@ impl Explained {
                 .collect(),
         };
         Self {
-            stream: stream.name(),
-            confidence: streams[stream].log_prob.exp(),
+            stream,
+            confidence: log_prob.exp(),
             behaviour: code(&streams.behaviour),
             semantic: code(&streams.semantic),
         }
@@ -110,13 +109,13 @@ impl Explained {
 
 impl Code {
     /// `12 4 7`
-    fn tokens(&self) -> String {
+    pub(super) fn tokens(&self) -> String {
         let tokens = self.tokens.iter().map(|token| token.token.to_string());
         tokens.collect::<Vec<_>>().join(" ")
     }
 
     /// `-0.5 -1.25 -0.1`, aligned with the tokens.
-    fn log_probs(&self) -> String {
+    pub(super) fn log_probs(&self) -> String {
         let tokens = self.tokens.iter().map(|token| token.log_prob.to_string());
         tokens.collect::<Vec<_>>().join(" ")
     }
@@ -141,6 +140,8 @@ struct Listed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     semantic: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    direct: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<&'a Explained>,
 }
 
@@ -154,6 +155,7 @@ impl UserList {
                 score: ranked.score,
                 behaviour: ranked.behaviour,
                 semantic: ranked.semantic,
+                direct: ranked.direct,
                 explanation: self.explained.get(place),
             }
         };
@@ -164,20 +166,32 @@ impl UserList {
     }
 
     /// To read.
-    pub(super) fn table(&self, bundle: &Bundle) -> String {
+    pub(super) fn table(&self, bundle: &Bundle, shape: Shape) -> String {
         let items = self.line(bundle).items;
         let width = items.iter().map(|item| item.id.len()).max().unwrap_or(0);
         let log_prob = |value: Option<f32>| value.map_or("–".to_owned(), |v| format!("{v:.2}"));
+        let direct = |cell: String| {
+            if shape.direct {
+                format!("{cell:>6}  ")
+            } else {
+                String::new()
+            }
+        };
         let mut text = format!(
-            "{:>4}  {:width$}  {:>9}  {:>8}  title\n",
-            "rank", "item", "behaviour", "semantic"
+            "{:>4}  {:width$}  {:>9}  {:>8}  {}title\n",
+            "rank",
+            "item",
+            "behaviour",
+            "semantic",
+            direct("direct".to_owned())
         );
         for (rank, item) in (1..).zip(items) {
             text += &format!(
-                "{rank:>4}  {:width$}  {:>9}  {:>8}  {}\n",
+                "{rank:>4}  {:width$}  {:>9}  {:>8}  {}{}\n",
                 item.id,
                 log_prob(item.behaviour),
                 log_prob(item.semantic),
+                direct(log_prob(item.direct)),
                 item.title.unwrap_or("")
             );
             if let Some(why) = item.explanation {
@@ -204,42 +218,53 @@ pub(super) enum ListWriter<W: Write + Send> {
     Jsonl(BufWriter<W>),
     Csv {
         writer: csv::Writer<W>,
-        explain: bool,
+        shape: Shape,
     },
     Parquet {
         writer: SerializedFileWriter<W>,
-        rows: Columns,
+        rows: Box<Columns>,
     },
 }
 
-const COLUMNS: [&str; 6] = ["user", "rank", "item", "score", "behaviour", "semantic"];
-const EXPLAINED: [&str; 6] = [
-    "stream",
-    "confidence",
-    "behaviour_code",
-    "behaviour_log_probs",
-    "semantic_code",
-    "semantic_log_probs",
-];
+/// What there is to say of an item.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shape {
+    /// Whether the model has a direct head.
+    pub(super) direct: bool,
+    /// Whether the lists are explained.
+    pub(super) explain: bool,
+}
+
+impl Shape {
+    /// Names of the columns of a row an item.
+    pub(super) fn columns(self) -> impl Iterator<Item = &'static str> {
+        let always = ["user", "rank", "item", "score", "behaviour", "semantic"];
+        let direct = self.direct.then_some("direct");
+        let explained = [
+            "stream",
+            "confidence",
+            "behaviour_code",
+            "behaviour_log_probs",
+            "semantic_code",
+            "semantic_log_probs",
+        ];
+        let explained = explained.into_iter().filter(move |_| self.explain);
+        always.into_iter().chain(direct).chain(explained)
+    }
+}
 
 impl<W: Write + Send> ListWriter<W> {
-    /// `explain`: whether the lists are explained.
-    pub(super) fn new(format: Format, out: W, explain: bool) -> Result<Self> {
+    pub(super) fn new(format: Format, out: W, shape: Shape) -> Result<Self> {
         Ok(match format {
             Format::Jsonl => Self::Jsonl(BufWriter::new(out)),
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(out);
-                let more = EXPLAINED.iter().filter(|_| explain);
-                writer.write_record(COLUMNS.iter().chain(more))?;
-                Self::Csv { writer, explain }
+                writer.write_record(shape.columns())?;
+                Self::Csv { writer, shape }
             }
             Format::Parquet => {
-                let rows = Columns::new(explain);
-                let schema = Arc::new(parse_message_type(&rows.schema())?);
-                let properties = WriterProperties::builder()
-                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
-                    .build();
-                let writer = SerializedFileWriter::new(out, schema, Arc::new(properties))?;
+                let rows = Box::new(Columns::new(shape));
+                let writer = rows.writer(out)?;
                 Self::Parquet { writer, rows }
             }
         })
@@ -257,7 +282,7 @@ impl<W: Write + Send> ListWriter<W> {
                 out.flush().context("lists")?;
                 return Ok(lists.len() as u64);
             }
-            Self::Csv { writer, explain } => {
+            Self::Csv { writer, shape } => {
                 for list in lists {
                     for (place, item) in list.line(bundle).items.iter().enumerate() {
                         let float = |value: f32| value.to_string();
@@ -268,7 +293,10 @@ impl<W: Write + Send> ListWriter<W> {
                         writer.write_field(float(item.score))?;
                         writer.write_field(maybe(item.behaviour))?;
                         writer.write_field(maybe(item.semantic))?;
-                        if let Some(why) = item.explanation.filter(|_| *explain) {
+                        if shape.direct {
+                            writer.write_field(maybe(item.direct))?;
+                        }
+                        if let Some(why) = item.explanation.filter(|_| shape.explain) {
                             writer.write_field(why.stream)?;
                             writer.write_field(float(why.confidence))?;
                             for code in [&why.behaviour, &why.semantic] {
@@ -284,7 +312,7 @@ impl<W: Write + Send> ListWriter<W> {
             Self::Parquet { writer, rows } => {
                 for list in lists {
                     rows.push(bundle, list);
-                    if rows.rank.len() >= GROUP {
+                    if rows.len() >= GROUP {
                         rows.flush(writer)?;
                     }
                 }
@@ -307,125 +335,4 @@ impl<W: Write + Send> ListWriter<W> {
             }
         }
     }
-}
-
-/// Rows of a Parquet file not yet written, a column each.
-#[derive(Default)]
-pub(super) struct Columns {
-    user: Vec<ByteArray>,
-    rank: Vec<i32>,
-    item: Vec<ByteArray>,
-    score: Vec<f32>,
-    behaviour: Maybe,
-    semantic: Maybe,
-    explained: Option<ExplainedColumns>,
-}
-
-#[derive(Default)]
-struct ExplainedColumns {
-    confidence: Vec<f32>,
-    /// Those of [`EXPLAINED`] that are text, in its order.
-    texts: [Vec<ByteArray>; 5],
-}
-
-/// A column that may lack values: those that are there, and for every row whether one is.
-#[derive(Default)]
-struct Maybe {
-    values: Vec<f32>,
-    levels: Vec<i16>,
-}
-
-impl Maybe {
-    fn push(&mut self, value: Option<f32>) {
-        self.values.extend(value);
-        self.levels.push(i16::from(value.is_some()));
-    }
-}
-
-impl Columns {
-    fn new(explain: bool) -> Self {
-        Self {
-            explained: explain.then(ExplainedColumns::default),
-            ..Self::default()
-        }
-    }
-
-    /// In Parquet's own words.
-    fn schema(&self) -> String {
-        let more = EXPLAINED.iter().filter(|_| self.explained.is_some());
-        let mut text = "message lists {".to_owned();
-        for name in COLUMNS.iter().chain(more) {
-            text += &match *name {
-                "rank" => format!(" required int32 {name};"),
-                "score" | "confidence" => format!(" required float {name};"),
-                "behaviour" | "semantic" => format!(" optional float {name};"),
-                _ => format!(" required binary {name} (STRING);"),
-            };
-        }
-        text + " }"
-    }
-
-    fn push(&mut self, bundle: &Bundle, list: &UserList) {
-        let user = ByteArray::from(list.user.user.as_bytes().to_vec());
-        for (place, ranked) in list.ranked.iter().enumerate() {
-            let item = &bundle.items()[ranked.item as usize].id;
-            self.user.push(user.clone());
-            self.rank.push(place as i32 + 1);
-            self.item.push(item.as_str().into());
-            self.score.push(ranked.score);
-            self.behaviour.push(ranked.behaviour);
-            self.semantic.push(ranked.semantic);
-            if let (Some(columns), Some(why)) = (&mut self.explained, list.explained.get(place)) {
-                columns.confidence.push(why.confidence);
-                let texts = [
-                    why.stream.to_owned(),
-                    why.behaviour.tokens(),
-                    why.behaviour.log_probs(),
-                    why.semantic.tokens(),
-                    why.semantic.log_probs(),
-                ];
-                for (column, text) in columns.texts.iter_mut().zip(texts) {
-                    column.push(text.into_bytes().into());
-                }
-            }
-        }
-    }
-
-    /// Writes the rows as a group, if there are any, and forgets them.
-    fn flush<W: Write + Send>(&mut self, writer: &mut SerializedFileWriter<W>) -> Result<()> {
-        if self.rank.is_empty() {
-            return Ok(());
-        }
-        let mut group = writer.next_row_group()?;
-        column::<ByteArrayType, W>(&mut group, &self.user, None)?;
-        column::<Int32Type, W>(&mut group, &self.rank, None)?;
-        column::<ByteArrayType, W>(&mut group, &self.item, None)?;
-        column::<FloatType, W>(&mut group, &self.score, None)?;
-        for of in [&self.behaviour, &self.semantic] {
-            column::<FloatType, W>(&mut group, &of.values, Some(&of.levels))?;
-        }
-        if let Some(explained) = &self.explained {
-            let [stream, texts @ ..] = &explained.texts;
-            column::<ByteArrayType, W>(&mut group, stream, None)?;
-            column::<FloatType, W>(&mut group, &explained.confidence, None)?;
-            for texts in texts {
-                column::<ByteArrayType, W>(&mut group, texts, None)?;
-            }
-        }
-        group.close()?;
-        *self = Self::new(self.explained.is_some());
-        Ok(())
-    }
-}
-
-fn column<T: DataType, W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    values: &[T::T],
-    levels: Option<&[i16]>,
-) -> Result<()> {
-    let column = group.next_column()?;
-    let mut column = column.context("the schema has fewer columns than rows have values")?;
-    column.typed::<T>().write_batch(values, levels, None)?;
-    column.close()?;
-    Ok(())
 }

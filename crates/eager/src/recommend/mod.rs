@@ -1,5 +1,6 @@
 //! `eager recommend`: a trained run or a bundle and histories in; ranked lists out, for one history or a table of users.
 
+mod columns;
 mod folder;
 mod lists;
 mod users;
@@ -19,7 +20,7 @@ use rayon::prelude::*;
 use crate::bundle;
 use crate::cli::{DeviceKind, Usage};
 use crate::logs::Progress;
-use lists::{Explained, ListWriter, UserList};
+use lists::{Explained, ListWriter, Shape, UserList};
 use users::{Ids, Users};
 
 pub use folder::{Input, Manifest, Named, Part, Settings};
@@ -118,9 +119,9 @@ pub struct Recommend {
 const EXAMPLES: &str = "\
 In JSON lines a list is an object, one a line, in the order of the users:
   {\"user\": \"u1\", \"items\": [{\"id\": \"…\", \"title\": \"…\", \"score\": -3.1, \"behaviour\": -3.1}, …]}
-CSV and Parquet have a row an item: user, rank (from 1), item, score, behaviour, semantic.
-`score` is what the list is ranked by; `behaviour` and `semantic` are log-probabilities of the item's code in the streams
-that predicted it.
+CSV and Parquet have a row an item: user, rank (from 1), item, score, behaviour, semantic, and direct where the model has a
+direct head. `score` is what the list is ranked by; `behaviour` and `semantic` are log-probabilities of the item's code in the
+streams that predicted it, `direct` is that of the item by the direct head.
 
 Examples:
   eager recommend runs/demo/paper --history i12,i7,i301 --explain
@@ -200,7 +201,7 @@ impl Recommend {
         match target {
             Target::Standard(format) => {
                 let out = std::io::stdout();
-                let mut writer = ListWriter::new(format, out, self.explain)?;
+                let mut writer = ListWriter::new(format, out, scorer.shape())?;
                 let total = users.check()?;
                 scorer.write(&users, total, &mut writer)?;
                 writer.finish()?;
@@ -214,7 +215,7 @@ impl Recommend {
                 }
                 let total = users.check()?;
                 folder::write_whole(path, |file| {
-                    let mut writer = ListWriter::new(format, file, self.explain)?;
+                    let mut writer = ListWriter::new(format, file, scorer.shape())?;
                     scorer.write(&users, total, &mut writer)?;
                     writer.finish()
                 })?;
@@ -248,12 +249,15 @@ impl Recommend {
         match target {
             Target::Standard(_) if to_read => {
                 let mut out = std::io::stdout().lock();
-                let text: String = lists.iter().map(|list| list.table(scorer.bundle)).collect();
+                let text: String = lists
+                    .iter()
+                    .map(|list| list.table(scorer.bundle, scorer.shape()))
+                    .collect();
                 out.write_all(text.as_bytes()).context("standard output")
             }
             Target::Standard(format) => {
                 let out = std::io::stdout();
-                let mut writer = ListWriter::new(format, out, self.explain)?;
+                let mut writer = ListWriter::new(format, out, scorer.shape())?;
                 writer.write(scorer.bundle, &lists)?;
                 writer.finish().map(drop)
             }
@@ -303,6 +307,13 @@ struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
+    fn shape(&self) -> Shape {
+        Shape {
+            direct: self.bundle.recommender().model().config().direct_head,
+            explain: self.args.explain,
+        }
+    }
+
     /// Lists of all users into one writer, with a bar where their number is known.
     fn write<W: Write + Send>(
         &self,
