@@ -47,6 +47,23 @@ impl Eager {
         })
     }
 
+    /// Overwrites the tables, before training. The special tokens stay.
+    ///
+    /// # Errors
+    /// When the tables have not the model's numbers of rows.
+    pub fn set_tables(&self, tables: &Tables) -> Result<()> {
+        let set = |name: &str, rows: Tensor| self.parameters().set_one(name, &rows);
+        let d = self.config().d_model;
+        let matrix = |rows: &[f32]| Tensor::from_slice(rows, (rows.len() / d, d), &Device::Cpu);
+        set(ITEMS, matrix(&tables.items.concat())?)?;
+        for stream in Stream::ALL {
+            let specials = self.special_rows(stream)?.to_device(&Device::Cpu)?;
+            let rows = Tensor::cat(&[&matrix(&tables.tokens[stream])?, &specials], 0)?;
+            set(&tokens(stream), rows)?;
+        }
+        Ok(())
+    }
+
     /// A model for inference with the same parameters but for the tables, which are of another `catalogue`. The special
     /// tokens stay.
     ///

@@ -256,6 +256,17 @@ impl Parameters {
         Ok(())
     }
 
+    /// Overwrites one that is a variable of its own.
+    ///
+    /// # Errors
+    /// When there is no such parameter, or `value` has another shape.
+    pub fn set_one(&self, name: &str, value: &Tensor) -> Result<()> {
+        let Some(held) = self.0.get(name) else {
+            candle_core::bail!("there is no parameter {name:?} of its own")
+        };
+        held.var.set(&value.to_device(held.var.device())?)
+    }
+
     /// Number of scalars.
     #[must_use]
     pub fn count(&self) -> usize {

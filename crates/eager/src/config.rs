@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::BaselinesConfig;
 use crate::train::din::DinTraining;
 use crate::train::generator::TrainingConfig;
+use crate::train::start::TableStart;
 
 /// Everything that decides a run's figures, besides the dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,12 +172,19 @@ impl Config {
         config
     }
 
-    /// Beyond the paper (`docs/eager-plus.md`): a direct head beside the two decoders, and all three predictions in the ranking.
+    /// Beyond the paper (`docs/eager-plus.md`): a direct head beside the two decoders, all three predictions in the ranking,
+    /// behaviour vectors of a SASRec, tables that start from the vectors, and sizes chosen on validation.
     #[must_use]
     pub fn plus(manifest: &Manifest) -> Self {
         let mut config = Self::paper(manifest);
+        config.behaviour.model = BehaviourModel::Sasrec;
         config.model.direct_head = true;
+        config.model.encoder_layers = 2;
+        config.model.decoder_layers = 2;
+        config.model.dropout = 0.3;
         config.losses.direct = 1.0;
+        config.training.tables = TableStart::Vectors;
+        config.training.schedule.warmup = 500;
         config.eval.infer.ranking = Ranking::Sum;
         config
     }

@@ -26,6 +26,8 @@ use eager_data::digest::sha256;
 const FORMAT: u32 = 1;
 const RECORD: &str = "stage.json";
 const INPUTS: &str = "inputs.json";
+/// Name of the input that is the stage itself.
+const STAGE: &str = "stage";
 
 /// A run's folder, held against other processes until this value goes.
 #[derive(Debug)]
@@ -146,7 +148,7 @@ impl Run {
             tracing::info!("{stage}: up to date");
             return Ok((record, true));
         }
-        if let Some(record) = self.reuse(stage, &inputs)? {
+        if let Some(record) = self.reuse(stage, &inputs, &parts)? {
             tracing::info!("{stage}: taken from another run");
             return Ok((record, true));
         }
@@ -207,14 +209,40 @@ impl Run {
         Ok(None)
     }
 
-    /// Copies a stage of the run to be reused, if it is done with these inputs and its outputs are as they were.
-    fn reuse(&self, stage: Stage, inputs: &str) -> Result<Option<StageRecord>> {
-        let Some(other) = self.reuse.as_deref().map(|run| run.join(stage.name())) else {
+    /// Copies a stage of the run to be reused, if it is done with these inputs and its outputs are as they were. What a
+    /// baseline has as its model, EAGER has as its behaviour model.
+    fn reuse(
+        &self,
+        stage: Stage,
+        inputs: &str,
+        parts: &BTreeMap<String, String>,
+    ) -> Result<Option<StageRecord>> {
+        let Some(run) = &self.reuse else {
             return Ok(None);
         };
-        let record: Option<StageRecord> = read_json(&other.join(RECORD))?;
-        let Some(record) = record.filter(|record| record.inputs == inputs) else {
+        let same = |source: Stage| {
+            let mut parts = parts.clone();
+            parts.insert(STAGE.to_owned(), source.name().to_owned());
+            (run.join(source.name()), digest(&parts))
+        };
+        let sources = match stage {
+            Stage::Behaviour => vec![same(stage), same(Stage::Model)],
+            _ => vec![same(stage)],
+        };
+        let mut found = None;
+        for (folder, inputs) in sources {
+            let record: Option<StageRecord> = read_json(&folder.join(RECORD))?;
+            let record = record.filter(|record| record.inputs == inputs);
+            found = found.or(record.map(|record| (folder, record)));
+        }
+        let Some((other, record)) = found else {
             return Ok(None);
+        };
+        let record = StageRecord {
+            stage,
+            inputs: inputs.to_owned(),
+            input_parts: parts.clone(),
+            ..record
         };
         if files::outputs(&other)? != record.outputs {
             tracing::warn!("{}: not taken, its files were changed", other.display());
@@ -304,7 +332,7 @@ fn input_parts(
     extra: &[(&str, String)],
 ) -> BTreeMap<String, String> {
     let own = [
-        ("stage", stage.name().to_owned()),
+        (STAGE, stage.name().to_owned()),
         ("format", FORMAT.to_string()),
         ("config", sha256(config.to_string().as_bytes())),
         ("seed", seed.to_string()),

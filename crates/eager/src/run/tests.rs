@@ -197,6 +197,23 @@ fn another_runs_stage_is_taken_where_it_is_the_same_and_whole() {
 }
 
 #[test]
+fn a_baselines_model_is_taken_for_the_behaviour_model() {
+    let (guard, baseline) = open();
+    let body = |folder: &Path| write_atomic(&folder.join("vectors"), b"x");
+    let (trained, _) = baseline.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    let run = Run::open(&guard.path().join("eager")).unwrap();
+    let run = run.with_reuse(Some(baseline.root()));
+    let no = |_: &Path| bail!("trained again");
+    let (taken, skipped) = run.stage(Stage::Behaviour, &1, 1, &[], &[], no).unwrap();
+    assert!(skipped && taken.stage == Stage::Behaviour && taken.outputs == trained.outputs);
+    let (_, skipped) = run.stage(Stage::Behaviour, &1, 1, &[], &[], no).unwrap();
+    assert!(skipped, "its own from now on");
+    run.stage(Stage::Behaviour, &2, 1, &[], &[], no)
+        .unwrap_err();
+    run.stage(Stage::Text, &1, 1, &[], &[], no).unwrap_err();
+}
+
+#[test]
 #[cfg(unix)]
 fn files_can_be_read_by_whom_the_umask_lets() {
     use std::os::unix::fs::PermissionsExt;

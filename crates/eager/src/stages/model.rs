@@ -22,6 +22,7 @@ use crate::seed;
 use crate::train::generator::{Setting, TrainingConfig, Validation, train_generator};
 use crate::train::objective::Items;
 use crate::train::shards::Shards;
+use crate::train::start::{TableStart, tables_of_vectors};
 
 #[derive(Serialize)]
 struct Settings<'a> {
@@ -63,6 +64,9 @@ pub fn run(
         };
         let weights = Weights::random(seed, &ctx.device);
         let model = Eager::new(&config.model, &catalogue, weights)?;
+        if config.training.tables == TableStart::Vectors {
+            model.set_tables(&tables_of_vectors(&model, &items)?)?;
+        }
         tracing::info!(
             "{} parameters, {} examples an epoch",
             model.parameters().count(),

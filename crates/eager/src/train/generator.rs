@@ -15,6 +15,7 @@ use super::epochs::{self, Course, Learner, Losses};
 use super::objective::{Draw, Items, Objective, Parts};
 use super::schedule::InverseSqrt;
 use super::shards::{SHARDS, Shards};
+use super::start::TableStart;
 
 pub use super::epochs::{Outcome, Validation};
 
@@ -32,6 +33,8 @@ pub struct TrainingConfig {
     pub max_epochs: u64,
     /// Most updates; official code: 60,000. 0 for no limit but `max_epochs`.
     pub max_updates: u64,
+    /// How the embeddings of items and code tokens start.
+    pub tables: TableStart,
     /// The learning rate by update.
     pub schedule: InverseSqrt,
     /// The optimiser. Official code: Adam with weight decay 1e-7.
@@ -57,6 +60,7 @@ impl Default for TrainingConfig {
             batch_size: 256,
             max_epochs: 200,
             max_updates: 0,
+            tables: TableStart::Random,
             schedule: InverseSqrt::default(),
             optimiser: AdamWConfig {
                 weight_decay: 1e-7,

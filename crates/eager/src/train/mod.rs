@@ -11,7 +11,9 @@ pub mod next_item;
 pub mod objective;
 pub mod schedule;
 pub mod shards;
+pub mod start;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use schedule::{InverseSqrt, WarmupExponential};
 pub use shards::{SHARDS, Shards};
+pub use start::TableStart;
