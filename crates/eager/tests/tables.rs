@@ -29,6 +29,14 @@ reuse = "tiny"
 SUM
 
 [[rows]]
+title = "semantic alone"
+group = "by itself"
+run = "tiny"
+list = "semantic"
+baseline = true
+SETTINGS
+
+[[rows]]
 title = "<b>ties</b> & SASRec"
 run = "tiny-ties"
 command = ["baseline", "sasrec"]
@@ -67,7 +75,13 @@ fn holds(page: &str, json: &serde_json::Value) {
             .replace('>', "&gt;")
     };
     for section in json.as_array().unwrap() {
-        has(format!("<section id=\"{}\"", escaped(&section["dataset"])));
+        let heading = match section["group"].as_str() {
+            Some(group) => format!("demo, {group}"),
+            None => "demo".to_owned(),
+        };
+        let id = heading.replace([',', ' '], "-");
+        has(format!("<section id=\"{id}\""));
+        has(format!("href=\"#{id}\">{heading}</a>"));
         for row in section["rows"].as_array().unwrap() {
             has(format!("<th scope=\"row\">{}</th>", escaped(&row["title"])));
             for metric in ["recall@10", "ndcg@10"] {
@@ -138,6 +152,14 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
         .unwrap();
     let expected = metrics["ndcg@10"].as_f64().unwrap() - popular.as_f64().unwrap();
     assert!((difference - expected).abs() < 1e-12);
+
+    // A group is compared with itself alone.
+    let alone = &json[1];
+    assert_eq!(alone["group"], "by itself");
+    assert_eq!(alone["rows"].as_array().unwrap().len(), 1);
+    assert!(alone["rows"][0]["difference"].is_null());
+    assert!(table.contains("## demo, by itself"), "{table}");
+    assert!(rows.iter().all(|row| row["title"] != "semantic alone"));
 
     // Whose histories are ordered otherwise has other targets: no user is compared with itself.
     assert_eq!(rows[3]["other_targets"], true);

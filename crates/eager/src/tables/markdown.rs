@@ -26,7 +26,7 @@ pub fn markdown(plan: &Plan, sections: &[Table], name: &str) -> String {
 
 impl Table {
     fn write(&self, out: &mut String, plan: &Plan) {
-        let _ = writeln!(out, "## {}\n", self.dataset);
+        let _ = writeln!(out, "## {}\n", self.heading());
         if self.users == 0 {
             out.push_str("No run is there yet.\n\n");
             return;

@@ -113,7 +113,7 @@ pub fn run(args: &Tables) -> Result<()> {
                 }
             }
         }
-        let cells = plan.rows.iter().map(|row| {
+        let records = plan.rows.iter().map(|row| {
             let records: Vec<Record> = (1..=seeds)
                 .filter_map(|seed| {
                     Record::find(&args.results, &manifest.name, &row.run, seed).transpose()
@@ -128,10 +128,14 @@ pub fn run(args: &Tables) -> Result<()> {
                     row.command_line(name, other.seed)
                 );
             }
-            Ok(records)
+            Ok((row, records))
         });
-        let cells: Vec<Vec<Record>> = cells.collect::<Result<_>>()?;
-        sections.push(Table::new(&plan, &manifest, cells, &args.results)?);
+        let rows: Vec<(&Row, Vec<Record>)> = records.collect::<Result<_>>()?;
+        for group in plan.groups() {
+            let rows = rows.iter().filter(|(row, _)| row.group.as_deref() == group);
+            let rows: Vec<(&Row, &[Record])> = rows.map(|(row, of)| (*row, &of[..])).collect();
+            sections.push(Table::new(group, &rows, &manifest, &args.results)?);
+        }
     }
     let stem = Path::new(&args.table).file_stem().unwrap_or_default();
     let path = args.results.join(stem);

@@ -44,10 +44,10 @@ pub fn page(plan: &Plan, sections: &[Table], name: &str) -> Result<String> {
                 " with all digits."
             }
             nav aria-label="Datasets" {
-                ul { @for of in sections { li { a href={ "#" (of.dataset) } { (of.dataset) } } } }
+                ul { @for of in sections { li { a href={ "#" (of.id()) } { (of.heading()) } } } }
             }
         }
-        @for (of, part) in sections.iter().zip(&parts) { (section(&of.dataset, &of.dataset, &of.caption(), part)) }
+        @for (of, part) in sections.iter().zip(&parts) { (section(&of.id(), &of.heading(), &of.caption(), part)) }
     };
     Ok(document(&plan.title, &body))
 }
@@ -62,6 +62,12 @@ impl Table {
                 self.text_encoders.join(", ")
             ),
         }
+    }
+
+    /// The heading as a place of the page.
+    fn id(&self) -> String {
+        let letter = |c: char| if c.is_alphanumeric() { c } else { '-' };
+        self.heading().chars().map(letter).collect()
     }
 
     fn part(&self, plan: &Plan) -> Result<Markup> {
@@ -209,7 +215,7 @@ impl Table {
             }
         }
         table(
-            &format!("Figures on {}", self.dataset),
+            &format!("Figures on {}", self.heading()),
             &head("row", plan, last),
             &rows,
         )
@@ -348,7 +354,7 @@ impl Table {
                 rows.push(cells);
             }
         }
-        let label = format!("Every seed on {}", self.dataset);
+        let label = format!("Every seed on {}", self.heading());
         table(&label, &head("run", plan, &[]), &rows)
     }
 

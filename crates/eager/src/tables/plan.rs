@@ -78,6 +78,10 @@ pub struct Row {
     pub title: String,
     /// The run's name without its seed. Rows of one name are one run, and then say the same but for `title` and `list`.
     pub run: String,
+    /// What it has in common with others, such as a rule of evaluation: rows of one group are one section on each dataset,
+    /// and are compared with each other alone.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Which of the run's lists.
     #[serde(default)]
     pub list: List,
@@ -177,6 +181,17 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The groups, in the order of their first rows.
+    pub fn groups(&self) -> Vec<Option<&str>> {
+        let mut groups = vec![];
+        for group in self.rows.iter().map(|row| row.group.as_deref()) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        groups
+    }
+
     /// The first row of every run, those that others reuse first.
     pub fn distinct_runs(&self) -> Vec<&Row> {
         let mut rows: Vec<&Row> = Vec::new();
@@ -244,7 +259,13 @@ mod tests {
                 for row in &plan.rows {
                     let line = row.command_line(dataset, 1);
                     crate::cli::Cli::try_parse_from(line.split(' ')).expect(&line);
-                    let base = Config::paper(&manifest);
+                    let base = match row.config.as_deref() {
+                        None => Config::paper(&manifest),
+                        Some(name) => {
+                            assert_eq!(name, "plus");
+                            Config::plus(&manifest)
+                        }
+                    };
                     let config =
                         overrides::resolve(&base, &manifest.settings, None, &row.set).unwrap();
                     config.validate().unwrap();

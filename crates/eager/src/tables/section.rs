@@ -11,7 +11,7 @@ use eager_infer::metrics::{BootstrapConfig, CUTOFFS, Difference, Metrics, Rank};
 use serde::Serialize;
 
 use super::overlap::Overlap;
-use super::{List, Plan, Record, Row};
+use super::{List, Record, Row};
 
 /// What is chosen to be the best row and the best baseline.
 pub const CHOSEN_BY: &str = "recall@10";
@@ -28,6 +28,8 @@ const SEED: u64 = 2024;
 pub struct Table {
     /// Name of the dataset.
     pub dataset: String,
+    /// See [`Row::group`].
+    pub group: Option<String>,
     /// Users evaluated, of the first row that is there; 0 where no run is there.
     pub users: usize,
     /// Encoders of the semantic vectors, mostly one.
@@ -99,20 +101,21 @@ struct Ranked<'a> {
 }
 
 impl Table {
-    /// From the records of each row.
+    /// From the rows of a group, with the records of each.
     ///
     /// # Errors
     /// When a run has no such list, or ranks cannot be read.
     pub fn new(
-        plan: &Plan,
+        group: Option<&str>,
+        rows: &[(&Row, &[Record])],
         manifest: &Manifest,
-        records: Vec<Vec<Record>>,
         results: &Path,
     ) -> Result<Self> {
-        let rows: Vec<Ranked> = plan
-            .rows
+        let records = || rows.iter().flat_map(|(_, records)| records.iter());
+        let mut text_encoders: Vec<String> = records().map(|r| r.text_encoder.clone()).collect();
+        let users = records().next().map_or(0, |record| record.users);
+        let rows: Vec<Ranked> = rows
             .iter()
-            .zip(&records)
             .map(|(row, records)| Ranked::read(row, records, results))
             .collect::<Result<_>>()?;
         let best = Ranked::best(&rows, |_| true);
@@ -138,8 +141,6 @@ impl Table {
             })
         };
         let cells = rows.iter().map(cells).collect::<Result<_>>()?;
-        let all = || records.iter().flatten();
-        let mut text_encoders: Vec<String> = all().map(|r| r.text_encoder.clone()).collect();
         text_encoders.sort();
         text_encoders.dedup();
         // A baseline has none, which need not be said where others have one.
@@ -148,12 +149,22 @@ impl Table {
         }
         Ok(Self {
             dataset: manifest.name.clone(),
-            users: all().next().map_or(0, |record| record.users),
+            group: group.map(str::to_owned),
+            users,
             text_encoders,
             best: best.map(|best| best.row.title.clone()),
             rows: cells,
             paper: manifest.paper.clone(),
         })
+    }
+
+    /// The dataset, and the group where rows have one.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        match &self.group {
+            Some(group) => format!("{}, {group}", self.dataset),
+            None => self.dataset.clone(),
+        }
     }
 
     /// Titles of the baselines that rows are compared with, in the order of those rows.
