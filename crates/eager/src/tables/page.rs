@@ -503,6 +503,7 @@ mod tests {
         (rows[2].paper, rows[4].other_targets) = (true, true);
         let table = Table {
             dataset: "demo".to_owned(),
+            group: Some("a rule".to_owned()),
             users: 1234,
             text_encoders: vec!["lsa".to_owned()],
             best: Some("ours".to_owned()),
@@ -514,6 +515,7 @@ mod tests {
         };
         let empty = Table {
             dataset: "none".to_owned(),
+            group: None,
             users: 0,
             text_encoders: vec![],
             best: None,
@@ -524,6 +526,7 @@ mod tests {
         for part in [
             "A &amp; B",
             "<p>One.</p><p>Two.</p>",
+            "<a href=\"#demo--a-rule\">demo, a rule</a>",
             "No run is there yet.",
             "<strong>0.0860</strong> ± 0.0123",
             "paper 0.0777",

@@ -216,7 +216,7 @@ impl<'a> Ranked<'a> {
 
     /// Whether runs are there, and every run of both is of the same users with the same targets.
     fn comparable(&self, other: &Self) -> bool {
-        let Some(first) = self.records.first() else {
+        let (Some(first), false) = (self.records.first(), other.records.is_empty()) else {
             return false;
         };
         let mut all = self.records.iter().chain(other.records);
