@@ -12,8 +12,8 @@ use crate::error::MIN_HISTORY;
 use crate::log::{Event, Events, Log};
 use crate::{Clock, DataError, Interactions, Item, ItemId, Result};
 
-/// Filter, order and tie rule: part of the evaluation protocol, so kept with the dataset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Filter, order, tie rule and split: part of the evaluation protocol, so kept with the dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrepareConfig {
     /// Fewest interactions of a user; at least 3, as leave-one-out needs. 5 in the paper's sets.
@@ -24,16 +24,20 @@ pub struct PrepareConfig {
     pub order: Order,
     /// Order of interactions with the same time; has a meaning with `order = "time"` only.
     pub ties: Ties,
+    /// What is held out. Not written where it is the usual one, so that older runs stay as they are.
+    #[serde(skip_serializing_if = "SplitRule::is_leave_one_out")]
+    pub split: SplitRule,
 }
 
 impl Default for PrepareConfig {
-    /// The 5-core, time-ordered sets that the paper reports on, ties as the files list them.
+    /// The 5-core, time-ordered sets that the paper reports on, ties as the files list them, leave-one-out.
     fn default() -> Self {
         Self {
             user_core: 5,
             item_core: 5,
             order: Order::Time,
             ties: Ties::File,
+            split: SplitRule::LeaveOneOut,
         }
     }
 }
@@ -61,6 +65,61 @@ pub enum Ties {
     },
 }
 
+/// Which interactions are trained on, and which are to be predicted.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SplitRule {
+    /// A user's last item for the test, the one before it for validation: the paper's, S³-Rec's and TIGER's.
+    #[default]
+    LeaveOneOut,
+    /// One cut in time for all users, and one before it for validation: nothing that happened later is trained on
+    /// (Gusak et al., Time to Split, RecSys 2025: global temporal split, target "last", validation "by time").
+    GlobalTime {
+        /// Share of the interactions before the test's cut; the validation's cut is at the same share of those. Between 0
+        /// and 1, 0.9 in that study.
+        quantile: f64,
+    },
+}
+
+impl SplitRule {
+    /// Whether it is the default.
+    #[must_use]
+    pub fn is_leave_one_out(&self) -> bool {
+        *self == Self::LeaveOneOut
+    }
+
+    /// Checks the ranges, for histories in this order.
+    fn validate(self, order: Order) -> Result<()> {
+        let Self::GlobalTime { quantile } = self else {
+            return Ok(());
+        };
+        if !(quantile > 0.0 && quantile < 1.0) {
+            return Err(DataError::Prepare(format!(
+                "`split.global-time.quantile` is {quantile}; use a share between 0 and 1, such as 0.9"
+            )));
+        }
+        match order {
+            Order::Time => Ok(()),
+            Order::File => Err(DataError::Prepare(
+                "`split.global-time` needs `order = \"time\"`: file order ignores times".to_owned(),
+            )),
+        }
+    }
+
+    /// Whether the dataset has the times that it needs.
+    fn check(self, dataset: &str, clock: Clock) -> Result<()> {
+        let lacks = match (self, clock) {
+            (Self::LeaveOneOut, _) | (_, Clock::Absolute) => return Ok(()),
+            (_, Clock::SinceFirst) => "has times since each user's own first interaction only",
+            (_, Clock::Rank) => "has no times",
+        };
+        Err(DataError::Prepare(format!(
+            "dataset `{dataset}` {lacks} here, so there is no one time to cut all users at; use a source with dates (for the \
+             Amazon sets the raw files), or `split = \"leave-one-out\"`"
+        )))
+    }
+}
+
 impl PrepareConfig {
     /// Checks the ranges.
     ///
@@ -84,7 +143,7 @@ impl PrepareConfig {
                     .to_owned(),
             ));
         }
-        Ok(())
+        self.split.validate(self.order)
     }
 }
 
@@ -113,6 +172,7 @@ pub(crate) fn prepare(
             "dataset `{dataset}` has no times here, so its ties cannot be shuffled; use `ties = \"file\"`"
         )));
     }
+    config.split.check(dataset, log.clock)?;
     let before = log.events.len();
     let nothing = || DataError::NothingLeft {
         dataset: dataset.to_owned(),
@@ -414,6 +474,19 @@ mod tests {
                 ties: Ties::Shuffle { seed: 1 },
                 ..base.clone()
             },
+            PrepareConfig {
+                split: SplitRule::GlobalTime { quantile: 1.0 },
+                ..base.clone()
+            },
+            PrepareConfig {
+                split: SplitRule::GlobalTime { quantile: f64::NAN },
+                ..base.clone()
+            },
+            PrepareConfig {
+                order: Order::File,
+                split: SplitRule::GlobalTime { quantile: 0.9 },
+                ..base.clone()
+            },
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
         }
@@ -427,9 +500,41 @@ mod tests {
             prepare("t", ranked, &shuffle, false),
             Err(DataError::Prepare(_))
         ));
+        let cut = PrepareConfig {
+            split: SplitRule::GlobalTime { quantile: 0.9 },
+            ..base.clone()
+        };
+        for (clock, lacks) in [
+            (Clock::Rank, "no times"),
+            (Clock::SinceFirst, "each user's own first interaction"),
+        ] {
+            let mut log = log(&[(0, 0, 0.0); 6]);
+            log.clock = clock;
+            let message = prepare("t", log, &cut, false).err().unwrap().to_string();
+            assert!(
+                message.contains(lacks) && message.contains("`t`"),
+                "{message}"
+            );
+        }
         assert!(matches!(
             prepare("t", log(&[(0, 0, 0.0)]), &base, false),
             Err(DataError::NothingLeft { before: 1, .. })
         ));
+    }
+
+    #[test]
+    fn the_usual_split_is_not_written_and_the_other_is_read_back() {
+        let base = PrepareConfig::default();
+        let text = serde_json::to_string(&base).unwrap();
+        assert_eq!(
+            text,
+            r#"{"user_core":5,"item_core":5,"order":"time","ties":"file"}"#
+        );
+        let named: PrepareConfig = serde_json::from_str(r#"{"split":"leave-one-out"}"#).unwrap();
+        assert_eq!(named, base);
+        let cut = r#"{"user_core":5,"item_core":5,"order":"time","ties":"file","split":{"global-time":{"quantile":0.9}}}"#;
+        let read: PrepareConfig = serde_json::from_str(cut).unwrap();
+        assert_eq!(read.split, SplitRule::GlobalTime { quantile: 0.9 });
+        assert_eq!(serde_json::to_string(&read).unwrap(), cut);
     }
 }

@@ -8,8 +8,8 @@ use eager_data::{Dataset, ItemId, Manifest, Places, Split};
 /// Share of users whose test target is among the ten items of highest score; items of the history do not count.
 fn recall_at_10(split: &Split, score: impl Fn(&[ItemId], usize) -> f64) -> f64 {
     let hits = (0..split.n_users()).filter(|&user| {
-        let history = split.test_history(user);
-        let target = split.test_target(user).index();
+        let example = split.test(user).unwrap();
+        let (history, target) = (example.history, example.target.index());
         let of_target = score(history, target);
         let above = (0..split.n_items())
             .filter(|&item| !history.contains(&ItemId(item as u32)))

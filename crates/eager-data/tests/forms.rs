@@ -36,7 +36,7 @@ fn every_form_gives_the_same_dataset() {
         let split = Split::new(&dataset).unwrap();
         let ann = dataset.users.iter().position(|user| user == "ann").unwrap();
         assert_eq!(
-            dataset.items[split.test_target(ann).index()].id,
+            dataset.items[split.test(ann).unwrap().target.index()].id,
             "B1",
             "{form}"
         );

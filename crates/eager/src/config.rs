@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use eager_codes::CodesConfig;
-use eager_data::{Manifest, Order, PrepareConfig};
+use eager_data::{Example, Manifest, Order, PrepareConfig, Split};
 use eager_infer::metrics::BootstrapConfig;
 use eager_infer::{InferConfig, Ranking};
 use eager_losses::LossConfig;
@@ -25,7 +25,7 @@ pub struct Config {
     pub seed: u64,
     /// Fused operations, or the plain ones that they are tested against: the same figures within float noise, slower.
     pub ops: Ops,
-    /// Filter, order and tie rule; the manifest's unless changed.
+    /// Filter, order, tie rule and split; the manifest's unless changed.
     pub prepare: PrepareConfig,
     /// Behaviour vectors.
     pub behaviour: BehaviourConfig,
@@ -76,11 +76,32 @@ pub struct BehaviourConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldOut {
-    /// The last but one: for choosing among settings. Training stopped early by it, so figures are a little too good.
+    /// Validation's, with leave-one-out the last but one: for choosing among settings. Training stopped early by it, so
+    /// figures are a little too good.
     Valid,
-    /// The last, after all others: what tables are made of.
+    /// The test's, the last: what tables are made of.
     #[default]
     Test,
+}
+
+impl HeldOut {
+    /// Users that have one, ascending.
+    #[must_use]
+    pub fn users(self, split: &Split) -> Vec<u32> {
+        match self {
+            Self::Valid => split.valid_users(),
+            Self::Test => split.test_users(),
+        }
+    }
+
+    /// A user's.
+    #[must_use]
+    pub fn example(self, split: &Split, user: usize) -> Option<Example<'_>> {
+        match self {
+            Self::Valid => split.valid(user),
+            Self::Test => split.test(user),
+        }
+    }
 }
 
 /// The test.

@@ -145,10 +145,10 @@ fn what_was_learnt_is_found_and_what_is_masked_is_not() {
     });
     fresh.parameters().set(&values.collect()).unwrap();
     let histories: Vec<Vec<u32>> = (0..60)
-        .map(|u| split.test_history(u).iter().map(|i| i.0).collect())
+        .map(|u| split.test(u).unwrap().history.iter().map(|i| i.0).collect())
         .collect();
     let histories: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
-    let targets: Vec<u32> = (0..60).map(|u| split.test_target(u).0).collect();
+    let targets: Vec<u32> = (0..60).map(|u| split.test(u).unwrap().target.0).collect();
     let shards = Shards::new().unwrap();
     let ranks = |targets: &[u32], mask| {
         let (model, ops) = (fresh.as_ref(), Ops::Fused);

@@ -41,6 +41,20 @@ title = "<b>ties</b> & SASRec"
 run = "tiny-ties"
 command = ["baseline", "sasrec"]
 set = ["baselines.sasrec.training.max_epochs=1", "eval.bootstrap.resamples=50", "prepare.ties.shuffle.seed=1"]
+
+[[rows]]
+title = "SASRec, time split"
+run = "tiny-split"
+command = ["baseline", "sasrec"]
+set = ["baselines.sasrec.training.max_epochs=1", "eval.bootstrap.resamples=50", "prepare.split.global-time.quantile=0.9"]
+
+[[rows]]
+title = "Popularity, time split"
+run = "tiny-split"
+command = ["baseline", "sasrec"]
+set = ["baselines.sasrec.training.max_epochs=1", "eval.bootstrap.resamples=50", "prepare.split.global-time.quantile=0.9"]
+list = "popularity"
+baseline = true
 "#;
 
 const SETTINGS: &str = r#"set = ["text.encoder=lsa", "behaviour.training.max_epochs=1", "behaviour.training.valid_users=50",
@@ -123,6 +137,15 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     let (_, log) = tables(root, &["--collect"]);
     assert!(read("tiny.md").contains("No run is there yet"), "{log}");
 
+    // One run of them, with a baseline that the others could be compared with if they were there.
+    let (done, log) = tables(root, &["--runs", "tiny-split"]);
+    assert!(done, "{log}");
+    let table = read("tiny.md");
+    assert!(
+        table.contains("| whole | – | – | 0 |") && table.contains("less Popularity, time split")
+    );
+    assert!(read("tiny.html").contains("<th scope=\"row\">whole</th><td>–</td>"));
+
     let (done, log) = tables(root, &[]);
     assert!(done, "{log}");
     assert!(log.contains("model: taken from another run"), "{log}");
@@ -139,8 +162,10 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     }
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let rows = json[0]["rows"].as_array().unwrap();
-    let metrics = std::fs::read_to_string(root.join("runs/demo/tiny-1/eval/metrics.json")).unwrap();
-    let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
+    let read_json = |path: &Path| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let metrics = read_json(&root.join("runs/demo/tiny-1/eval/metrics.json"));
     assert_eq!(
         rows[1]["figures"]["recall@10"]["mean"],
         metrics["recall@10"]
@@ -165,6 +190,23 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     assert_eq!(rows[3]["other_targets"], true);
     assert!(rows[3]["difference"].is_null() && rows[3]["overlap"].is_null());
     assert!(rows[3]["figures"]["recall@10"]["mean"].as_f64().unwrap() > 0.0);
+    // Under the time split the baseline is that of its own users.
+    let split = read_json(&root.join("runs/demo/tiny-split-1/eval/metrics.json"));
+    assert_eq!(split["protocol"]["split"]["global-time"]["quantile"], 0.9);
+    assert_eq!(metrics["protocol"]["split"], "leave-one-out");
+    assert_eq!(rows[4]["users"], split["users"]);
+    assert!(split["users"].as_u64().unwrap() < 1994 && split["users"].as_u64().unwrap() > 0);
+    assert!(root.join("runs/demo/tiny-split-1/report.html").exists());
+    assert_eq!(rows[4]["against"], "Popularity, time split");
+    assert_eq!(rows[2]["against"], "Popularity");
+    let ours = split["recall@10"].as_f64().unwrap();
+    let popular = split["baselines"]["popularity"]["recall@10"]
+        .as_f64()
+        .unwrap();
+    let found = rows[4]["difference"]["recall@10"]["difference"]
+        .as_f64()
+        .unwrap();
+    assert!((found - (ours - popular)).abs() < 1e-12);
     let told = "no baseline is of the same users and targets: <b>ties</b> & SASRec (1,994 users).";
     assert!(table.contains(told), "{table}");
     let page = read("tiny.html");

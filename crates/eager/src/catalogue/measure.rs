@@ -9,7 +9,7 @@ use candle_core::Device;
 use clap::Args;
 use eager_bundle::{AddConfig, Bundle, NewItems};
 use eager_codes::{ItemVectors, nearest_by_cosine};
-use eager_data::{Dataset, Split};
+use eager_data::{Dataset, Example, Split};
 use eager_infer::metrics::{BootstrapConfig, Metrics, Rank};
 use eager_infer::{evaluate, popularity_ranks};
 use eager_model::Stream;
@@ -119,22 +119,23 @@ impl Measure {
         let held = self.held(&counts)?;
         let is_held = |item: u32| held.binary_search(&item).is_ok();
 
-        let (with, without): (Vec<usize>, Vec<usize>) =
-            (0..split.n_users()).partition(|&user| is_held(split.test_target(user).0));
+        let tested: Vec<Example> = (0..split.n_users())
+            .filter_map(|user| split.test(user))
+            .collect();
+        let (with, without): (Vec<Example>, Vec<Example>) =
+            tested.iter().partition(|example| is_held(example.target.0));
         if with.is_empty() {
             bail!(
                 "none of {} users has one of the {} held-out items as the target; hold out more",
-                split.n_users(),
+                tested.len(),
                 held.len()
             )
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed::derive(self.seed, "other users"));
-        let mut others: Vec<usize> =
-            index::sample(&mut rng, without.len(), OTHERS.min(without.len()))
-                .into_iter()
-                .map(|at| without[at])
-                .collect();
+        let mut others =
+            index::sample(&mut rng, without.len(), OTHERS.min(without.len())).into_vec();
         others.sort_unstable();
+        let others: Vec<Example> = others.into_iter().map(|at| without[at]).collect();
 
         let semantic = trained.vectors(Stream::Semantic);
         let new = NewItems {
@@ -162,16 +163,13 @@ impl Measure {
         let all = 2 * (with.len() + others.len()) as u64;
         let mut progress = Progress::new("ranking", all, 0);
         let mut before = 0;
-        let mut part = |users: &[usize]| -> Result<Part> {
+        let mut part = |examples: &[Example]| -> Result<Part> {
             let users = Users {
-                histories: users
+                histories: examples
                     .iter()
-                    .map(|&user| split.test_history(user).iter().map(|item| item.0).collect())
+                    .map(|example| example.history.iter().map(|item| item.0).collect())
                     .collect(),
-                targets: users
-                    .iter()
-                    .map(|&user| split.test_target(user).0)
-                    .collect(),
+                targets: examples.iter().map(|example| example.target.0).collect(),
             };
             let mut rows = BTreeMap::new();
             for (name, bundle) in [("trained", &trained), ("added", &added)] {

@@ -11,10 +11,10 @@ use eager_infer::metrics::Rank;
 use eager_model::PerStream;
 use serde::Deserialize;
 
-use crate::config::Config;
+use crate::config::{Config, HeldOut};
 use crate::report::Report;
 use crate::run::{Stage, StageRecord, read_json};
-use crate::stages::eval::Calibration;
+use crate::stages::eval::{Calibration, Users};
 use crate::train::din::DinReport;
 use crate::train::generator::Outcome;
 
@@ -42,10 +42,11 @@ pub(super) struct RunFiles {
     pub ranks: Option<Vec<RankLine>>,
 }
 
-/// The dataset and how it is cut.
+/// The dataset and who is evaluated on it.
 pub(super) struct Data {
     pub dataset: Dataset,
-    pub split: Split,
+    /// In the order of `eval/ranks.csv`.
+    pub evaluated: Users,
     /// Interactions in training, by item.
     pub counts: Vec<u32>,
 }
@@ -79,7 +80,7 @@ impl RunFiles {
             let root = root.display();
             format!("{root} is no folder of a run: it has no config.toml that can be read; make one with `eager pipeline`")
         })?;
-        let config =
+        let config: Config =
             toml::from_str(&config_text).with_context(|| config_path.display().to_string())?;
         let file = |stage: Stage, name: &str| root.join(stage.name()).join(name);
         let mut records = vec![];
@@ -92,7 +93,7 @@ impl RunFiles {
                 .any(|record: &StageRecord| record.stage == stage)
         };
         let data = done(Stage::Data)
-            .then(|| Data::read(&root.join(Stage::Data.name())))
+            .then(|| Data::read(&root.join(Stage::Data.name()), config.eval.held_out))
             .transpose()?;
         let codes = done(Stage::Codes).then(|| {
             PerStream::try_from_fn(|stream| {
@@ -141,9 +142,14 @@ impl RunFiles {
             return Ok(());
         };
         let again = "the stages are of different data; run the pipeline again";
-        let (users, items) = (&data.dataset.users, data.dataset.items.len());
+        let items = data.dataset.items.len();
+        let users = data
+            .evaluated
+            .users
+            .iter()
+            .map(|&user| &data.dataset.users[user as usize]);
         if let Some(ranks) = &self.ranks
-            && !users.iter().eq(ranks.iter().map(|line| &line.user))
+            && !users.eq(ranks.iter().map(|line| &line.user))
         {
             bail!(
                 "{}: eval/ranks.csv has other users than data/: {again}",
@@ -179,13 +185,13 @@ impl RunFiles {
 }
 
 impl Data {
-    fn read(folder: &Path) -> Result<Self> {
+    fn read(folder: &Path, held_out: HeldOut) -> Result<Self> {
         let dataset = Dataset::load(folder)?;
         let split = Split::new(&dataset)?;
         Ok(Self {
             counts: split.train_counts(),
+            evaluated: Users::of(&split, held_out),
             dataset,
-            split,
         })
     }
 

@@ -37,8 +37,9 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
         None => {}
     }
     if let Some((data, ranks)) = files.evaluated() {
-        let popularity = |user| u64::from(data.counts[data.split.test_target(user).0 as usize]);
-        let length = |user| data.split.test_history(user).len() as u64;
+        let popularity =
+            |user: usize| u64::from(data.counts[data.evaluated.targets[user] as usize]);
+        let length = |user: usize| data.evaluated.items[user].len() as u64;
         parts.push(Part {
             id: "groups",
             title: "Who is served",

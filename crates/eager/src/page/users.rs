@@ -41,12 +41,11 @@ pub(super) fn part(files: &RunFiles) -> Result<Option<Part>> {
         );
     }
     let users = chosen(ranks, config.seed);
-    let histories: Vec<Vec<u32>> = users
+    let histories = users
         .iter()
-        .map(|&user| data.split.test_history(user).iter().map(|i| i.0).collect())
-        .collect();
-    let slices: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
-    let lists = recommender.lists(&slices, &config.eval.infer)?;
+        .map(|&user| data.evaluated.items[user].as_slice());
+    let histories: Vec<&[u32]> = histories.collect();
+    let lists = recommender.lists(&histories, &config.eval.infer)?;
     let page = Page {
         data,
         codes: PerStream::from_fn(|stream| &codes[stream]),
@@ -72,7 +71,7 @@ pub(super) fn part(files: &RunFiles) -> Result<Option<Part>> {
     }))
 }
 
-/// Users drawn by the seed: first hits, then misses.
+/// Places of users in `eval/ranks.csv`, drawn by the seed: first hits, then misses.
 fn chosen(ranks: &[RankLine], seed: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed::derive(seed, "report users"));
     let mut users: Vec<usize> = (0..ranks.len()).collect();
@@ -92,7 +91,9 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn user(&self, user: usize, history: &[u32], lists: &Lists, open: bool) -> Markup {
-        let target = self.data.split.test_target(user).0;
+        let evaluated = &self.data.evaluated;
+        let target = evaluated.targets[user];
+        let name = &self.data.dataset.users[evaluated.users[user] as usize];
         let place = lists.merged.iter().position(|of| of.item == target);
         let read = &history[history.len().saturating_sub(self.window - 1)..];
         let verdict = match place {
@@ -108,7 +109,7 @@ impl Page<'_> {
             .collect();
         html! {
             details.user open[open] {
-                summary { strong { (verdict) } " · user " code { (self.data.dataset.users[user]) } }
+                summary { strong { (verdict) } " · user " code { (name) } }
                 p {
                     "Target: " strong { (self.data.title(target)) } ", seen "
                     (self.data.counts[target as usize]) " times in training; "
@@ -127,7 +128,7 @@ impl Page<'_> {
                     p.quiet { "The newest " (read.len()) " of " (history.len()) " items: what the model reads." }
                 }
                 ol { @for &item in read { li { (self.data.title(item)) } } }
-                (table(&format!("Recommended to {}", self.data.dataset.users[user]), &head, &rows))
+                (table(&format!("Recommended to {name}"), &head, &rows))
             }
         }
     }

@@ -135,7 +135,7 @@ pub fn evaluate_stage(
         let users = Users::of(&split, eval.held_out);
         let histories = users.histories();
         let mask = eval.infer.mask_history;
-        let mut progress = Progress::new("ranking", split.n_users() as u64, 0);
+        let mut progress = Progress::new("ranking", histories.len() as u64, 0);
         let ranks = evaluate(
             model.as_ref(),
             config.ops,
@@ -162,7 +162,7 @@ pub fn evaluate_stage(
         }
         let report = Report {
             dataset: dataset.name.clone(),
-            users: split.n_users(),
+            users: histories.len(),
             text_encoder: "none".to_owned(),
             protocol,
             metrics: Metrics::new(&ranks, &CUTOFFS)?,

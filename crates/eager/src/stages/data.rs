@@ -1,7 +1,8 @@
 //! Stage `data`: the dataset's files found or fetched, filtered, ordered, and kept as `eager_data::Dataset` keeps them.
 
 use anyhow::Result;
-use eager_data::{Dataset, Expected, PrepareConfig, Source, acquire};
+use eager_data::{Dataset, Expected, PrepareConfig, Source, Split, acquire};
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::{Context, FileBars};
@@ -53,5 +54,16 @@ pub fn run(run: &Run, ctx: &Context) -> Result<(StageRecord, Dataset)> {
     })?;
     let dataset = Dataset::load(&run.folder(Stage::Data))?;
     say(&dataset.statistics().table(settings.expected));
+    let split = Split::new(&dataset)?;
+    if let Some([valid, test]) = split.cut_times() {
+        let trained: u64 = split.train_counts().iter().copied().map(u64::from).sum();
+        tracing::info!(
+            "global time split: {} interactions before {valid} are trained on, {} users are validated until {test}, {} are \
+             tested after it",
+            HumanCount(trained),
+            HumanCount(split.valid_users().len() as u64),
+            HumanCount(split.test_users().len() as u64)
+        );
+    }
     Ok((record, dataset))
 }

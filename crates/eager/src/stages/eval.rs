@@ -82,7 +82,7 @@ pub fn run(
                 Recommender::load(&run.folder(Stage::Model), &ctx.device)?.with_ops(config.ops);
             let users = Users::of(&split, eval.held_out);
             let histories = users.histories();
-            let mut progress = Progress::new("ranking", split.n_users() as u64, 0);
+            let mut progress = Progress::new("ranking", histories.len() as u64, 0);
             let ranks = evaluate(
                 &recommender,
                 &histories,
@@ -132,7 +132,7 @@ pub fn run(
             }
             let report = Report {
                 dataset: dataset.name.clone(),
-                users: split.n_users(),
+                users: histories.len(),
                 text_encoder: text_encoder.to_owned(),
                 protocol: protocol(ctx),
                 metrics: figures(&ranks.merged)?,
@@ -156,27 +156,28 @@ pub fn run(
     Ok(record)
 }
 
-/// Every user's known items and held-out item.
-pub(super) struct Users {
-    items: Vec<Vec<u32>>,
-    pub(super) targets: Vec<u32>,
+/// The users that have an item held out, ascending, each with what is known and that item.
+pub(crate) struct Users {
+    /// By the dataset's numbers.
+    pub(crate) users: Vec<u32>,
+    pub(crate) items: Vec<Vec<u32>>,
+    pub(crate) targets: Vec<u32>,
 }
 
 impl Users {
-    pub(super) fn of(split: &Split, held_out: HeldOut) -> Self {
+    pub(crate) fn of(split: &Split, held_out: HeldOut) -> Self {
         let ids = |items: &[ItemId]| items.iter().map(|i| i.0).collect();
-        let known = |user| match held_out {
-            HeldOut::Valid => split.valid_history(user),
-            HeldOut::Test => split.test_history(user),
+        let users = held_out.users(split);
+        let examples = || {
+            let examples = users
+                .iter()
+                .map(|&user| held_out.example(split, user as usize));
+            examples.flatten()
         };
-        let target = |user| match held_out {
-            HeldOut::Valid => split.valid_target(user),
-            HeldOut::Test => split.test_target(user),
-        };
-        let users = 0..split.n_users();
         Self {
-            items: users.clone().map(|user| ids(known(user))).collect(),
-            targets: users.map(|user| target(user).0).collect(),
+            items: examples().map(|example| ids(example.history)).collect(),
+            targets: examples().map(|example| example.target.0).collect(),
+            users,
         }
     }
 
@@ -213,7 +214,7 @@ fn protocol(ctx: &Context) -> Map<String, serde_json::Value> {
 pub(super) fn dataset_protocol(ctx: &Context) -> Map<String, serde_json::Value> {
     let config = &ctx.config;
     let entries = [
-        ("split", json!("leave-one-out")),
+        ("split", json!(config.prepare.split)),
         ("held_out", json!(config.eval.held_out)),
         ("order", json!(config.prepare.order)),
         ("ties", json!(config.prepare.ties)),
@@ -236,12 +237,12 @@ pub(super) fn write_ranks(
     let names = lists.iter().map(|(name, _)| *name);
     csv.write_record(["user", "target"].into_iter().chain(names))?;
     let text = |rank: Rank| rank.map_or(String::new(), |r| r.to_string());
-    for (user, &target) in users.targets.iter().enumerate() {
+    for (place, (&user, &target)) in users.users.iter().zip(&users.targets).enumerate() {
         let ids = [
-            dataset.users[user].clone(),
+            dataset.users[user as usize].clone(),
             dataset.items[target as usize].id.clone(),
         ];
-        let ranks = lists.iter().map(|(_, ranks)| text(ranks[user]));
+        let ranks = lists.iter().map(|(_, ranks)| text(ranks[place]));
         csv.write_record(ids.into_iter().chain(ranks))?;
     }
     let bytes = csv.into_inner().context("ranks.csv")?;

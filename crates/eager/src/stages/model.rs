@@ -143,20 +143,21 @@ struct Validator {
 
 impl Validator {
     fn new(split: &Split, training: &TrainingConfig, ranking: Ranking, seed: u64) -> Self {
-        let all = split.n_users();
-        let users: Vec<usize> = match training.valid_users {
-            n if n == 0 || n >= all => (0..all).collect(),
+        let all = split.valid_users();
+        let users: Vec<u32> = match training.valid_users {
+            n if n == 0 || n >= all.len() => all,
             n => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed::derive(seed, "validation users"));
-                let mut users = index::sample(&mut rng, all, n).into_vec();
-                users.sort_unstable();
-                users
+                let mut places = index::sample(&mut rng, all.len(), n).into_vec();
+                places.sort_unstable();
+                places.into_iter().map(|place| all[place]).collect()
             }
         };
+        let examples = || users.iter().filter_map(|&user| split.valid(user as usize));
         let ids = |items: &[ItemId]| items.iter().map(|i| i.0).collect();
         Self {
-            histories: users.iter().map(|&u| ids(split.valid_history(u))).collect(),
-            targets: users.iter().map(|&u| split.valid_target(u).0).collect(),
+            histories: examples().map(|example| ids(example.history)).collect(),
+            targets: examples().map(|example| example.target.0).collect(),
             infer: InferConfig {
                 beams: training.valid_beams,
                 top_k: training.valid_beams.min(InferConfig::default().top_k),

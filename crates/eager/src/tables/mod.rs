@@ -27,7 +27,7 @@ pub use section::{Cell, Table};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Tables {
-    /// main, ablation, metrics, codes, layers, protocol, or a TOML file of the same form (see tables/)
+    /// main, ablation, metrics, codes, layers, protocol, time-split, or a TOML file of the same form (see tables/)
     pub table: String,
 
     /// These datasets instead of the table's

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// The presets: name and text.
-const PRESETS: [(&str, &str); 6] = [
+const PRESETS: [(&str, &str); 7] = [
     (
         "main",
         include_str!(concat!(
@@ -47,6 +47,13 @@ const PRESETS: [(&str, &str); 6] = [
         include_str!(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../tables/protocol.toml"
+        )),
+    ),
+    (
+        "time-split",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tables/time-split.toml"
         )),
     ),
 ];

@@ -370,7 +370,7 @@ fn update(
 
 /// A fixed sample, drawn from the seed, in ascending order.
 fn validation_users(setting: &DinSetting<'_>) -> Vec<u32> {
-    let mut users: Vec<u32> = (0..setting.split.n_users() as u32).collect();
+    let mut users = setting.split.valid_users();
     let wanted = setting.training.valid_users;
     if wanted > 0 && wanted < users.len() {
         users.shuffle(&mut ChaCha8Rng::seed_from_u64(setting.seed ^ VALIDATION));

@@ -34,7 +34,7 @@ pub struct NextItemTraining {
     pub rate: f64,
     /// The optimiser.
     pub optimiser: AdamWConfig,
-    /// Epochs between validations, which are on all users.
+    /// Epochs between validations, which are on all users that have a target there.
     pub validate_every: u64,
     /// Validations without a better NDCG@10 after which training ends; 0 never ends it.
     pub patience: u64,
@@ -247,7 +247,7 @@ impl Learner for Training<'_> {
         let NextItemSetting {
             split, ops, shards, ..
         } = *self.setting;
-        let users: Vec<u32> = (0..split.n_users() as u32).collect();
+        let users = split.valid_users();
         let batch = split.valid_batch(&users, self.model.window() + 1);
         let histories: Vec<&[u32]> = (0..batch.len()).map(|i| batch.history(i)).collect();
         let ranks = evaluate(
