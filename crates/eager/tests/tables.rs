@@ -197,6 +197,11 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     assert_eq!(rows[4]["users"], split["users"]);
     assert!(split["users"].as_u64().unwrap() < 1994 && split["users"].as_u64().unwrap() > 0);
     assert!(root.join("runs/demo/tiny-split-1/report.html").exists());
+    assert!(table.contains("| seeds | users |") && table.contains(" | 1 | 1,994 |"));
+    assert!(
+        table.contains(&format!(" | 1 | {} |", split["users"])),
+        "{table}"
+    );
     assert_eq!(rows[4]["against"], "Popularity, time split");
     assert_eq!(rows[2]["against"], "Popularity");
     let ours = split["recall@10"].as_f64().unwrap();

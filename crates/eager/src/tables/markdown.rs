@@ -37,13 +37,14 @@ impl Table {
             indicatif::HumanCount(self.users as u64),
             self.text_encoders.join(", ")
         );
-        let head = |out: &mut String, first: &str, last: Option<&str>| {
+        let head = |out: &mut String, first: &str, last: &[&str]| {
             let mut names: Vec<&str> = plan.metrics.iter().map(String::as_str).collect();
             names.extend(last);
             let _ = writeln!(out, "| {first} | {} |", names.join(" | "));
             let _ = writeln!(out, "| --- |{}", " --- |".repeat(names.len()));
         };
-        head(out, "", Some("seeds"));
+        let last = self.last_columns();
+        head(out, "", last);
         for row in &self.rows {
             let figure = |name: &String| {
                 row.figures.get(name).map_or("–".to_owned(), |cell| {
@@ -57,7 +58,11 @@ impl Table {
                 .values()
                 .next()
                 .map_or(0, |cell| cell.seeds.len());
-            let _ = writeln!(out, "| {} | {} | {seeds} |", row.title, cells.join(" | "));
+            let _ = write!(out, "| {} | {} | {seeds} |", row.title, cells.join(" | "));
+            if last.len() > 1 {
+                let _ = write!(out, " {} |", indicatif::HumanCount(row.users as u64));
+            }
+            out.push('\n');
         }
         if let Some(paper) = &self.paper
             && self.rows.iter().any(|row| row.paper)
@@ -67,7 +72,8 @@ impl Table {
                 figure.map_or("–".to_owned(), |figure| format!("{figure:.4}"))
             };
             let cells: Vec<String> = plan.metrics.iter().map(figure).collect();
-            let _ = writeln!(out, "| *the paper* | {} | |", cells.join(" | "));
+            let empty = " |".repeat(last.len());
+            let _ = writeln!(out, "| *the paper* | {} |{empty}", cells.join(" | "));
             for row in self.rows.iter().filter(|row| row.paper) {
                 let difference = |name: &String| {
                     let pair = row.figures.get(name).zip(paper.figures.get(name));
@@ -78,7 +84,7 @@ impl Table {
                 let cells: Vec<String> = plan.metrics.iter().map(difference).collect();
                 let _ = writeln!(
                     out,
-                    "| *{} less the paper* | {} | |",
+                    "| *{} less the paper* | {} |{empty}",
                     row.title,
                     cells.join(" | ")
                 );
@@ -86,7 +92,7 @@ impl Table {
         }
         out.push('\n');
         for against in self.baselines() {
-            head(out, &format!("less {against}"), None);
+            head(out, &format!("less {against}"), &[]);
             for row in &self.rows {
                 let Some(differences) = row.less(against) else {
                     continue;

@@ -159,16 +159,7 @@ impl Table {
             let means = self.rows.iter().filter_map(|row| row.figures.get(metric));
             means.map(|cell| cell.mean).fold(0.0, f64::max)
         };
-        // Users are told above, unless a row has others.
-        let others = self
-            .rows
-            .iter()
-            .any(|row| !row.runs.is_empty() && row.users != self.users);
-        let last: &[&str] = if others {
-            &["seeds", "users"]
-        } else {
-            &["seeds"]
-        };
+        let last = self.last_columns();
         let mut rows: Vec<Vec<Markup>> = self
             .rows
             .iter()
@@ -187,7 +178,7 @@ impl Table {
                 let mut cells = vec![html! { (row.title) }];
                 cells.extend(plan.metrics.iter().map(cell));
                 cells.push(html! { (row.runs.len()) });
-                if others {
+                if last.len() > 1 {
                     cells.push(html! { (count(row.users as u64)) });
                 }
                 cells

@@ -167,6 +167,15 @@ impl Table {
         }
     }
 
+    /// Columns after the figures: users where a row has others than [`users`](Self::users) says.
+    pub fn last_columns(&self) -> &'static [&'static str] {
+        let others = |row: &Cells| !row.runs.is_empty() && row.users != self.users;
+        match self.rows.iter().any(others) {
+            true => &["seeds", "users"],
+            false => &["seeds"],
+        }
+    }
+
     /// Titles of the baselines that rows are compared with, in the order of those rows.
     pub fn baselines(&self) -> Vec<&str> {
         let mut found: Vec<&str> = vec![];
