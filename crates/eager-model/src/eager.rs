@@ -6,7 +6,6 @@ use eager_codes::CodeTrie;
 use eager_ops::Ops;
 
 use crate::decoder::{Decoded, Decoder, Decoding, SUMMARY, TargetCodes};
-use crate::direct::DirectHead;
 use crate::encoder::{Encoder, Histories, Memory};
 use crate::layers::{Linear, Pass};
 use crate::transfer::{SPECIALS, Transfer, TransferCodes, mask_token};
@@ -29,7 +28,6 @@ pub struct Eager {
     decoders: PerStream<Decoder>,
     projections: PerStream<Linear>,
     transfer: Transfer,
-    direct: Option<DirectHead>,
     parameters: Parameters,
 }
 
@@ -66,16 +64,12 @@ impl Eager {
             Linear::new(w, &name, config.d_model, dims[stream], config.init)
         })?;
         let transfer = Transfer::new(w, config, tries.behaviour.levels(), dims.semantic)?;
-        let direct = (config.direct_head)
-            .then(|| DirectHead::new(w, config))
-            .transpose()?;
         Ok(Self {
             config: config.clone(),
             encoder,
             decoders,
             projections,
             transfer,
-            direct,
             parameters: weights.finish()?,
         })
     }
@@ -100,14 +94,20 @@ impl Eager {
         self.encoder.forward(pass, histories)
     }
 
-    /// What the direct head makes of histories, `[batch, d]`: logits over the catalogue are its products with
-    /// [`items`](Self::items). `None` without [`EagerConfig::direct_head`].
+    /// What the direct head makes of histories: the states at their newest items, `[batch, d]`. Logits over the catalogue are
+    /// their products with [`items`](Self::items), as in SASRec; the head has no parameters of its own. `None` without
+    /// [`EagerConfig::direct_head`].
     ///
     /// # Errors
     /// When memory cannot be had.
     pub fn direct(&self, pass: Pass<'_>, memory: &Memory) -> Result<Option<Tensor>> {
-        let direct = self.direct.as_ref();
-        direct.map(|head| head.forward(pass, memory)).transpose()
+        if !self.config.direct_head {
+            return Ok(None);
+        }
+        let newest: Vec<u32> = memory.rows.iter().map(|rows| rows.end as u32 - 1).collect();
+        // With a head there is one table, so both streams' states are the same.
+        let states = &memory.hidden[Stream::Behaviour];
+        pass.ops.gather(states, &newest).map(Some)
     }
 
     /// The items' embeddings that the encoder reads, `[n_items, d]`; `[2 · n_items, d]` with a table for each stream.

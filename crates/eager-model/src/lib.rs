@@ -3,7 +3,6 @@
 mod config;
 mod decoder;
 mod din;
-mod direct;
 mod eager;
 mod encoder;
 mod layers;
