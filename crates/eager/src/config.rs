@@ -200,13 +200,17 @@ impl Config {
         let mut config = Self::paper(manifest);
         config.behaviour.model = BehaviourModel::Sasrec;
         config.model.direct_head = true;
+        config.model.d_model = 64;
+        config.model.heads = 2;
+        config.model.feed_forward = 256;
         config.model.encoder_layers = 2;
         config.model.decoder_layers = 2;
-        config.model.dropout = 0.3;
+        config.model.dropout = 0.4;
         config.losses.direct = 1.0;
         config.training.tables = TableStart::Vectors;
-        config.training.schedule.warmup = 500;
-        config.eval.infer.ranking = Ranking::Sum;
+        config.training.schedule.warmup = 1_000;
+        config.eval.infer.ranking = Ranking::Mixture;
+        config.eval.infer.weights.direct = 3.0;
         config
     }
 
