@@ -181,7 +181,9 @@ mod tests {
         }
         let narrow = view.principal(2);
         for (row, kept) in wide.chunks_exact(8).zip(narrow.chunks_exact(2)) {
-            assert_eq!(row[..2], *kept);
+            for (a, b) in row.iter().zip(kept) {
+                assert!((a - b).abs() < 1e-12, "{row:?} {kept:?}"); // products of other shapes sum in another order
+            }
         }
     }
 
