@@ -20,7 +20,7 @@ pub enum Ranking {
     /// `Σ w·log p`, the weighted sum of all log-probabilities, of every item that one of them predicted (official code, with
     /// both weights 1): a product of experts.
     Sum,
-    /// `log Σ w·p`, likewise: a mixture of experts.
+    /// `log (Σ w·p / Σ w)`, likewise: a mixture of experts.
     Mixture,
 }
 
@@ -151,6 +151,7 @@ pub(crate) fn union(streams: PerStream<&[ItemScore]>, direct: &[ItemScore]) -> V
 /// Scores and sorts a union: best first, equal ones by item. But for [`Ranking::Confidence`] all log-probabilities that
 /// there can be must be there.
 pub(crate) fn rank(all: &mut [Ranked], ranking: Ranking, weights: &RankingWeights) {
+    let highest = |found: &mut dyn Iterator<Item = f32>| found.fold(f32::NEG_INFINITY, f32::max);
     for ranked in all.iter_mut() {
         let found = [
             (ranked.behaviour, weights.behaviour),
@@ -160,13 +161,12 @@ pub(crate) fn rank(all: &mut [Ranked], ranking: Ranking, weights: &RankingWeight
         let found = found
             .into_iter()
             .filter_map(|(log_prob, w)| Some((log_prob?, w)));
-        let highest =
-            |found: &mut dyn Iterator<Item = f32>| found.fold(f32::NEG_INFINITY, f32::max);
         ranked.score = match ranking {
             Ranking::Confidence => highest(&mut found.map(|(log_prob, _)| log_prob)),
             Ranking::Sum => found.map(|(log_prob, w)| w * log_prob).sum(),
             Ranking::Mixture => {
-                let terms = found.map(|(log_prob, w)| w.ln() + log_prob);
+                let total: f32 = found.clone().map(|(_, w)| w).sum();
+                let terms = found.map(|(log_prob, w)| (w / total).ln() + log_prob);
                 let highest = highest(&mut terms.clone());
                 if highest == f32::NEG_INFINITY {
                     highest
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(all[0].score, -0.5 - 0.75 - 4.0);
         rank(&mut all, Ranking::Mixture, &weights);
         let mixture = 0.5 * (-1f64).exp() + 0.25 * (-3f64).exp() + 2.0 * (-2f64).exp();
-        assert!((f64::from(all[0].score) - mixture.ln()).abs() < 1e-6);
+        assert!((f64::from(all[0].score) - (mixture / 2.75).ln()).abs() < 1e-6);
         // A weight of 0 leaves its expert out.
         let none = RankingWeights {
             behaviour: 0.0,

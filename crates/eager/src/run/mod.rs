@@ -220,20 +220,17 @@ impl Run {
         let Some(run) = &self.reuse else {
             return Ok(None);
         };
-        let same = |source: Stage| {
+        let made_as = |source: Stage| -> Result<Option<(PathBuf, StageRecord)>> {
             let mut parts = parts.clone();
             parts.insert(STAGE.to_owned(), source.name().to_owned());
-            (run.join(source.name()), digest(&parts))
-        };
-        let sources = match stage {
-            Stage::Behaviour => vec![same(stage), same(Stage::Model)],
-            _ => vec![same(stage)],
-        };
-        let mut found = None;
-        for (folder, inputs) in sources {
+            let (folder, inputs) = (run.join(source.name()), digest(&parts));
             let record: Option<StageRecord> = read_json(&folder.join(RECORD))?;
             let record = record.filter(|record| record.inputs == inputs);
-            found = found.or(record.map(|record| (folder, record)));
+            Ok(record.map(|record| (folder, record)))
+        };
+        let mut found = made_as(stage)?;
+        if found.is_none() && stage == Stage::Behaviour {
+            found = made_as(Stage::Model)?; // a baseline's
         }
         let Some((other, record)) = found else {
             return Ok(None);

@@ -249,6 +249,7 @@ pub(super) fn write_ranks(
     write_atomic(path, &bytes)
 }
 
+/// Of the lists whose scores are log-probabilities: all but the merged one of [`Ranking::Sum`].
 fn calibration(found: &Evaluation, ranking: Ranking) -> Calibration {
     let scores = &found.scores;
     let mut lists = BTreeMap::from([
@@ -265,7 +266,7 @@ fn calibration(found: &Evaluation, ranking: Ranking) -> Calibration {
         let direct = reliability(&scores.direct, &found.direct);
         lists.insert("direct".to_owned(), direct);
     }
-    if ranking == Ranking::Confidence {
+    if ranking != Ranking::Sum {
         let merged = reliability(&scores.merged, &found.merged);
         lists.insert("merged".to_owned(), merged);
     }

@@ -31,10 +31,8 @@ pub fn tables_of_vectors(model: &Eager, items: &Items) -> Result<Tables> {
     let (width, std) = (model.config().d_model, model.config().init);
     let mut tables = model.tables()?;
     let views = PerStream::try_from_fn(|stream| View::new(&items.vectors[stream]))?;
-    let both = View::side_by_side(&views);
-    for table in &mut tables.items {
-        *table = scaled(&both.principal(width), std);
-    }
+    let rows = scaled(&View::side_by_side(&views).principal(width), std);
+    tables.items.fill(rows);
     for stream in Stream::ALL {
         let rows = views[stream].principal(width);
         let means = node_means(&items.tries[stream], &rows, width);
