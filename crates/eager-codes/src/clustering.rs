@@ -105,7 +105,8 @@ fn check(vectors: Vectors<'_>, k: usize, config: &CodesConfig) -> Result<()> {
     Ok(())
 }
 
-fn gather(vectors: Vectors<'_>) -> Points {
+/// All vectors as points.
+pub(crate) fn gather(vectors: Vectors<'_>) -> Points {
     let rows: Vec<u32> = (0..vectors.rows() as u32).collect();
     Points::gather(vectors, &rows)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::config::{CodesConfig, Variant};
+use crate::files::{self, numbers};
 use crate::{CodeTrie, CodesError, Result, Vectors, balanced, plain};
 
 /// Paths from the root, as ordinals of children: `levels` of them for every item.
@@ -159,15 +160,7 @@ impl ItemCodes {
             views.push((*name, TensorView::new(Dtype::U32, shape.clone(), bytes)?));
         }
         let bytes = safetensors::serialize(views, None)?;
-        let io = |action, source| CodesError::Io {
-            path: path.to_owned(),
-            action,
-            source,
-        };
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}.part", std::process::id()));
-        std::fs::write(&beside, bytes).map_err(|e| io("write", e))?;
-        std::fs::rename(&beside, path).map_err(|e| io("write", e))
+        files::write(path, &bytes)
     }
 
     /// Reads a file of [`save`](Self::save).
@@ -175,15 +168,7 @@ impl ItemCodes {
     /// # Errors
     /// When the file cannot be read, is not of that form, or holds codes that [`new`](Self::new) refuses.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| CodesError::Io {
-            path: path.to_owned(),
-            action: "read",
-            source,
-        })?;
-        Self::from_bytes(&bytes).map_err(|fault| CodesError::File {
-            path: path.to_owned(),
-            fault: Box::new(fault),
-        })
+        files::read(path, Self::from_bytes)
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
@@ -199,22 +184,4 @@ impl ItemCodes {
         }
         Self::new(shape[1], codes, extra_codes, extra_items)
     }
-}
-
-/// Shape and numbers of a `u32` tensor of the given rank.
-fn numbers(file: &SafeTensors<'_>, name: &str, rank: usize) -> Result<(Vec<usize>, Vec<u32>)> {
-    let tensor = file.tensor(name)?;
-    if tensor.dtype() != Dtype::U32 || tensor.shape().len() != rank {
-        return Err(CodesError::Shape(format!(
-            "`{name}` is {:?} of shape {:?}, expected U32 of rank {rank}",
-            tensor.dtype(),
-            tensor.shape()
-        )));
-    }
-    let numbers = tensor
-        .data()
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
-    Ok((tensor.shape().to_vec(), numbers))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::{CodesError, Result, Vectors};
+use crate::{CodesError, Result, Vectors, files};
 
 /// One vector an item, row-major `[items, dim]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,15 +54,7 @@ impl ItemVectors {
         let view = TensorView::new(Dtype::F32, vec![self.items(), self.dim], &bytes)?;
         let metadata = origin.map(|(key, value)| HashMap::from([(key.to_owned(), value)]));
         let bytes = safetensors::serialize([(TENSOR, view)], metadata)?;
-        let io = |source| CodesError::Io {
-            path: path.to_owned(),
-            action: "write",
-            source,
-        };
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}.part", std::process::id()));
-        std::fs::write(&beside, bytes).map_err(io)?;
-        std::fs::rename(&beside, path).map_err(io)
+        files::write(path, &bytes)
     }
 
     /// Reads what [`save`](Self::save) wrote.
@@ -70,15 +62,7 @@ impl ItemVectors {
     /// # Errors
     /// When the file cannot be read, is not of that form, or holds a vector that is not finite.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| CodesError::Io {
-            path: path.to_owned(),
-            action: "read",
-            source,
-        })?;
-        Self::from_bytes(&bytes).map_err(|fault| CodesError::File {
-            path: path.to_owned(),
-            fault: Box::new(fault),
-        })
+        files::read(path, Self::from_bytes)
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {

@@ -149,6 +149,16 @@ impl Points {
             .collect()
     }
 
+    /// Every point less the centre that it is assigned to, `[n, dim]`.
+    pub(crate) fn residuals(&self, centres: &[f32], assignment: &[u32]) -> Vec<f32> {
+        let centre = |cluster: u32| &centres[cluster as usize * self.dim..][..self.dim];
+        let points = self.data.chunks_exact(self.dim).zip(assignment);
+        points
+            .flat_map(|(point, &cluster)| point.iter().zip(centre(cluster)))
+            .map(|(x, c)| x - c)
+            .collect()
+    }
+
     /// `centres` (`[m, dim]`) seen from the vectors' own origin.
     pub(crate) fn moved_back(&self, centres: &[f32]) -> Vec<f32> {
         let back = |(x, mean): (&f32, &f64)| (f64::from(*x) + mean) as f32;
