@@ -149,6 +149,83 @@ impl BsarecConfig {
     }
 }
 
+/// TIGER's shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TigerConfig {
+    /// Width of token embeddings and states.
+    pub d_model: usize,
+    /// Attention heads; divides `d_model`.
+    pub heads: usize,
+    /// Inner width of the feed-forward.
+    pub feed_forward: usize,
+    /// Layers of the encoder.
+    pub encoder_layers: usize,
+    /// Layers of the decoder.
+    pub decoder_layers: usize,
+    /// Dropout of embeddings, attention probabilities and every sublayer's output.
+    pub dropout: f32,
+    /// Items of a history that are read: the newest.
+    pub window: usize,
+    /// Standard deviation of the normal distribution that weights are drawn from.
+    pub init: f64,
+}
+
+impl Default for TigerConfig {
+    fn default() -> Self {
+        Self {
+            d_model: 128,
+            heads: 4,
+            feed_forward: 1024,
+            encoder_layers: 4,
+            decoder_layers: 4,
+            dropout: 0.1,
+            window: 20,
+            init: 0.02,
+        }
+    }
+}
+
+impl TigerConfig {
+    pub(crate) fn layer(&self, cross: bool) -> LayerShape {
+        LayerShape {
+            d_model: self.d_model,
+            heads: self.heads,
+            feed_forward: self.feed_forward,
+            cross,
+            eps: EPS,
+        }
+    }
+
+    /// Checks every field, for ids of `length` tokens.
+    ///
+    /// # Errors
+    /// Names the field that is out of range.
+    pub fn validate(&self, length: usize) -> Result<(), ConfigError> {
+        shape(&[
+            ("d_model", self.d_model),
+            ("heads", self.heads),
+            ("feed_forward", self.feed_forward),
+            ("encoder_layers", self.encoder_layers),
+            ("decoder_layers", self.decoder_layers),
+            ("window", self.window),
+        ])?;
+        rest(
+            self.d_model,
+            self.heads,
+            self.window,
+            self.dropout,
+            self.init,
+        )?;
+        let most = MAX_KEYS / length;
+        if self.window > most {
+            let expected = format!("1 to {most} items of {length} tokens");
+            return refuse("window", self.window, &expected);
+        }
+        Ok(())
+    }
+}
+
 fn refuse(field: &'static str, found: impl ToString, expected: &str) -> Result<(), ConfigError> {
     Err(ConfigError {
         field,
@@ -189,6 +266,12 @@ mod tests {
         assert_eq!(SasrecConfig::default().validate(), Ok(()));
         assert_eq!(BsarecConfig::default().validate(), Ok(()));
         assert_eq!(BsarecConfig::default().frequencies(), 3);
+        let tiger = TigerConfig::default();
+        assert_eq!(tiger.validate(4), Ok(()));
+        assert_eq!(
+            tiger.validate(13).unwrap_err().to_string(),
+            "`window` is 20, expected 1 to 19 items of 13 tokens"
+        );
         let refused = |change: fn(&mut BsarecConfig)| {
             let mut config = BsarecConfig::default();
             change(&mut config);

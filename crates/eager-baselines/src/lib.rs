@@ -5,16 +5,18 @@ mod config;
 mod loss;
 mod rank;
 mod sasrec;
+mod tiger;
 
 use candle_core::{Result, Tensor};
 use eager_model::{Histories, Parameters, Pass};
 
 pub use bsarec::Bsarec;
-pub use config::{BsarecConfig, SasrecConfig};
+pub use config::{BsarecConfig, SasrecConfig, TigerConfig};
 pub use eager_model::ConfigError;
 pub use loss::{Draws, LossConfig, Sample, SoftmaxLoss, softmax_loss};
 pub use rank::{Rank, ranks};
 pub use sasrec::Sasrec;
+pub use tiger::{Candidate, Tiger};
 
 /// A model whose score of an item is the product of a state with the item's embedding.
 pub trait NextItem: Sync {

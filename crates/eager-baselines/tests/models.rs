@@ -1,138 +1,38 @@
 //! The models against their formulas, written out in f64 with loops; their gradients against central differences of that;
 //! what a state may depend on.
 
-use std::collections::HashMap;
+mod common;
+
 use std::f64::consts::TAU;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
+use common::{D, HEADS, Matrix, Plain, add, attention, check_gradients, pack, pass};
 use eager_baselines::{Bsarec, BsarecConfig, NextItem, Sasrec, SasrecConfig, softmax_loss};
-use eager_model::{EPS, Histories, Pass, Weights};
+use eager_model::Weights;
 use eager_ops::{Dropout, Ops};
 
 const ITEMS: usize = 11;
-const D: usize = 8;
-const HEADS: usize = 2;
 const INNER: usize = 12;
 const WINDOW: usize = 6;
 
-type Matrix = Vec<Vec<f64>>;
-
-/// Parameters by name, in f64.
-#[derive(Clone)]
-struct Plain(HashMap<String, (Vec<usize>, Vec<f64>)>);
-
-impl Plain {
-    fn of(model: &dyn NextItem) -> Self {
-        let tensors = model.parameters().tensors().into_iter();
-        let floats = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        Self(
-            tensors
-                .map(|(name, t)| {
-                    let values = floats(&t).into_iter().map(f64::from).collect();
-                    (name, (t.dims().to_vec(), values))
-                })
-                .collect(),
-        )
-    }
-
-    fn matrix(&self, name: &str) -> Matrix {
-        let (shape, values) = &self.0[name];
-        values.chunks(shape[1]).map(<[f64]>::to_vec).collect()
-    }
-
-    fn vector(&self, name: &str) -> &[f64] {
-        &self.0[name].1
-    }
-
-    /// `x·wᵀ + b`.
-    fn linear(&self, name: &str, x: &Matrix) -> Matrix {
-        let w = self.matrix(&format!("{name}.weight"));
-        let b = self.vector(&format!("{name}.bias"));
-        let row = |x: &Vec<f64>| {
-            let out = w.iter().zip(b);
-            out.map(|(w, b)| b + w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>())
-                .collect()
-        };
-        x.iter().map(row).collect()
-    }
-
-    fn norm(&self, name: &str, x: &Matrix) -> Matrix {
-        let (w, b) = (
-            self.vector(&format!("{name}.weight")),
-            self.vector(&format!("{name}.bias")),
-        );
-        let row = |x: &Vec<f64>| {
-            let n = x.len() as f64;
-            let mean = x.iter().sum::<f64>() / n;
-            let var = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-            let scaled = x.iter().zip(w).zip(b);
-            scaled
-                .map(|((x, w), b)| (x - mean) / (var + EPS).sqrt() * w + b)
-                .collect()
-        };
-        x.iter().map(row).collect()
-    }
-
-    /// Items (`None` for padding) at positions 0 and on.
-    fn embed(&self, items: &[Option<u32>]) -> Matrix {
-        let (table, positions) = (self.matrix("items"), self.matrix("embedding.positions"));
-        let zeros = vec![0.0; D];
-        let rows = items.iter().zip(&positions).map(|(item, position)| {
-            let item = item.map_or(&zeros, |item| &table[item as usize]);
-            item.iter().zip(position).map(|(a, b)| a + b).collect()
-        });
-        self.norm("embedding.norm", &rows.collect())
-    }
-
-    fn feed_forward(&self, (inner, outer, norm): (&str, &str, &str), x: &Matrix) -> Matrix {
-        let mut inner = self.linear(inner, x);
-        inner.iter_mut().flatten().for_each(|x| *x = gelu(*x));
-        self.norm(norm, &add(x, &self.linear(outer, &inner)))
-    }
-}
-
-fn gelu(x: f64) -> f64 {
-    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
-}
-
-fn add(a: &Matrix, b: &Matrix) -> Matrix {
-    let row = |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| a + b).collect();
-    a.iter().zip(b).map(row).collect()
-}
-
-/// Query i over the keys `sees(i)`; zeros where there is none.
-fn attention(q: &Matrix, k: &Matrix, v: &Matrix, sees: impl Fn(usize) -> Vec<usize>) -> Matrix {
-    let width = D / HEADS;
-    let row = |(i, q): (usize, &Vec<f64>)| {
-        let mut out = vec![0.0; D];
-        for head in 0..HEADS {
-            let columns = head * width..(head + 1) * width;
-            let score = |j: usize| {
-                let products = columns.clone().map(|c| q[c] * k[j][c]);
-                (products.sum::<f64>() / (width as f64).sqrt()).exp()
-            };
-            let total: f64 = sees(i).into_iter().map(score).sum();
-            for j in sees(i) {
-                let p = score(j) / total;
-                columns.clone().for_each(|c| out[c] += p * v[j][c]);
-            }
-        }
-        out
-    };
-    q.iter().enumerate().map(row).collect()
+/// Items (`None` for padding) at positions 0 and on.
+fn embed(p: &Plain, items: &[Option<u32>]) -> Matrix {
+    let (table, positions) = (p.matrix("items"), p.matrix("embedding.positions"));
+    let zeros = vec![0.0; D];
+    let rows = items.iter().zip(&positions).map(|(item, position)| {
+        let item = item.map_or(&zeros, |item| &table[item as usize]);
+        item.iter().zip(position).map(|(a, b)| a + b).collect()
+    });
+    p.norm("embedding.norm", &rows.collect())
 }
 
 /// States of one history at every item.
 fn plain_sasrec(p: &Plain, history: &[u32], layers: usize) -> Matrix {
     let items: Vec<Option<u32>> = history.iter().copied().map(Some).collect();
-    let mut x = p.embed(&items);
+    let mut x = embed(p, &items);
     for layer in 0..layers {
         let name = |part: &str| format!("layers.{layer}.{part}");
-        let qkv = p.linear(&name("self.qkv"), &x);
-        let part = |n: usize| -> Matrix { qkv.iter().map(|r| r[n * D..][..D].to_vec()).collect() };
-        let mixed = attention(&part(0), &part(1), &part(2), |i| (0..=i).collect());
-        let sum = add(&x, &p.linear(&name("self.attended"), &mixed));
-        x = p.norm(&name("self.norm"), &sum);
+        x = p.self_attention(&name("self"), &x, |i| (0..=i).collect());
         let parts = (name("inner"), name("outer"), name("norm"));
         x = p.feed_forward((&parts.0, &parts.1, &parts.2), &x);
     }
@@ -144,7 +44,7 @@ fn plain_bsarec(p: &Plain, history: &[u32], config: &BsarecConfig) -> Vec<f64> {
     let first = WINDOW - history.len();
     let mut items = vec![None; first];
     items.extend(history.iter().copied().map(Some));
-    let mut x = p.embed(&items);
+    let mut x = embed(p, &items);
     for layer in 0..config.layers {
         let name = |part: &str| format!("layers.{layer}.{part}");
         let beta = p.vector(&name("beta"));
@@ -234,22 +134,6 @@ fn models() -> [Box<dyn NextItem>; 2] {
 
 const HISTORIES: [&[u32]; 4] = [&[3], &[0, 1, 2], &[10, 9, 8, 7, 6, 5], &[4, 4, 1, 4]];
 
-fn pack(histories: &[&[u32]]) -> Histories {
-    let mut offsets = vec![0];
-    for history in histories {
-        offsets.push(offsets[offsets.len() - 1] + history.len() as u32);
-    }
-    Histories::new(&histories.concat(), &offsets).unwrap()
-}
-
-fn pass(ops: Ops, dropout: &Dropout) -> Pass<'_> {
-    Pass {
-        ops,
-        dropout,
-        leaves: None,
-    }
-}
-
 /// The training pass's states by the formula, each with a target.
 fn plain_states(p: &Plain, model: &dyn NextItem) -> Vec<(Vec<f64>, u32)> {
     let histories = HISTORIES.iter();
@@ -267,7 +151,7 @@ fn plain_states(p: &Plain, model: &dyn NextItem) -> Vec<(Vec<f64>, u32)> {
 #[test]
 fn states_are_those_of_the_formulas() {
     for model in models() {
-        let plain = Plain::of(model.as_ref());
+        let plain = Plain::of(model.parameters());
         let want = plain_states(&plain, model.as_ref());
         for ops in [Ops::Fused, Ops::Plain] {
             let off = Dropout::off();
@@ -287,7 +171,7 @@ fn states_are_those_of_the_formulas() {
 #[test]
 fn gradients_are_those_of_the_formulas() {
     for model in models() {
-        let plain = Plain::of(model.as_ref());
+        let plain = Plain::of(model.parameters());
         let targets: Vec<u32> = plain_states(&plain, model.as_ref())
             .into_iter()
             .map(|(_, target)| target)
@@ -301,24 +185,8 @@ fn gradients_are_those_of_the_formulas() {
         let got = f64::from(loss.to_scalar::<f32>().unwrap());
         assert!((got - want).abs() < 1e-5, "loss {got}, not {want}");
         let grads = loss.backward().unwrap();
-        for (name, var, range) in model.parameters().parts() {
-            let grad = grads.get(&var).unwrap().flatten_all().unwrap();
-            let grad = &grad.to_vec1::<f32>().unwrap()[range];
-            // A few elements of each, by central differences of the formula.
-            for element in (0..grad.len()).step_by(grad.len().div_ceil(5)) {
-                let at = |h: f64| {
-                    let mut moved = plain.clone();
-                    moved.0.get_mut(&name).unwrap().1[element] += h;
-                    plain_loss(&moved, &plain_states(&moved, model.as_ref()))
-                };
-                let want = (at(1e-5) - at(-1e-5)) / 2e-5;
-                let got = f64::from(grad[element]);
-                assert!(
-                    (got - want).abs() < 2e-5 + 1e-4 * want.abs(),
-                    "{name}[{element}]: {got}, not {want}"
-                );
-            }
-        }
+        let loss_of = |p: &Plain| plain_loss(p, &plain_states(p, model.as_ref()));
+        check_gradients(model.parameters(), &grads, &plain, loss_of);
     }
 }
 

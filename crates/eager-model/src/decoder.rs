@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 use eager_codes::CodeTrie;
-use eager_ops::{Attended, Dropout, Layer, LayerInput, Ops, RowRanges, Segments};
+use eager_ops::{Dropout, Layer, LayerInput, Ops, RowRanges, Segments};
 
 use crate::layers::{self, Embedding, Pass};
-use crate::{EagerConfig, Init, Vocabulary, Weights};
+use crate::{EagerConfig, Init, Steps, Vocabulary, Weights};
 
 /// The codes of a batch's targets: what a decoder reads in training, and what it is to say.
 #[derive(Clone, Debug)]
@@ -214,33 +214,17 @@ impl Decoder {
         Ok(Decoding {
             decoder: self,
             ops,
-            memory: self
-                .layers
-                .iter()
-                .map(|layer| layer.memory_kv(ops, memory))
-                .collect::<Result<_>>()?,
-            memory_rows: memory_rows.clone(),
-            prefix: vec![],
-            past: vec![vec![]; self.layers.len()],
+            steps: Steps::new(&self.layers, ops, memory, memory_rows)?,
         })
     }
 }
 
-/// A decoder between two tokens: the keys and values of everything said so far, by the beams that said it.
-///
-/// Beams are rows; a step says for each new row which row of the step before it goes on from, so that nothing is
-/// copied when beams are dropped or multiplied.
+/// A decoder between two tokens of the codes that its beams say.
 #[derive(Clone, Debug)]
 pub struct Decoding<'a> {
     decoder: &'a Decoder,
     ops: Ops,
-    /// A layer: `[memory rows, 2·d]`.
-    memory: Vec<Tensor>,
-    memory_rows: Segments,
-    /// For every step before the next: the row that each beam's prefix has there.
-    prefix: Vec<Vec<u32>>,
-    /// A layer, a step: keys and values `[rows of that step, 2·d]`.
-    past: Vec<Vec<Tensor>>,
+    steps: Steps<'a>,
 }
 
 impl Decoding<'_> {
@@ -251,35 +235,10 @@ impl Decoding<'_> {
     /// # Errors
     /// When the lengths do not fit, a parent is no row of the last step, or the code has ended.
     pub fn step(&mut self, nodes: &[u32], parents: &[u32], beams: &Segments) -> Result<Tensor> {
-        let step = self.prefix.len();
-        if nodes.len() != beams.rows() || beams.len() != self.memory_rows.len() {
-            candle_core::bail!(
-                "{} nodes for {} beams of {} histories, of {} begun with",
-                nodes.len(),
-                beams.rows(),
-                beams.len(),
-                self.memory_rows.len()
-            )
+        let (decoder, step) = (self.decoder, self.steps.made());
+        if step >= decoder.levels {
+            candle_core::bail!("a code of {} levels has ended", decoder.levels)
         }
-        if step >= self.decoder.levels {
-            candle_core::bail!("a code of {} levels has ended", self.decoder.levels)
-        }
-        if step > 0 {
-            if parents.len() != nodes.len() {
-                candle_core::bail!("{} parents for {} nodes", parents.len(), nodes.len())
-            }
-            for rows in &mut self.prefix {
-                let Some(moved) = parents
-                    .iter()
-                    .map(|&p| rows.get(p as usize).copied())
-                    .collect::<Option<Vec<u32>>>()
-                else {
-                    candle_core::bail!("a parent is not among the {} beams before", rows.len())
-                };
-                *rows = moved;
-            }
-        }
-        self.prefix.push((0..nodes.len() as u32).collect());
         let off = Dropout::off();
         let pass = Pass {
             ops: self.ops,
@@ -287,24 +246,8 @@ impl Decoding<'_> {
             leaves: None,
         };
         let positions = vec![step as u32; nodes.len()];
-        let decoder = self.decoder;
         let tokens = self.ops.gather(&decoder.tokens, nodes)?;
-        let mut x = decoder.embedding.forward(pass, &tokens, &positions)?;
-        for ((layer, past), memory) in decoder.layers.iter().zip(&mut self.past).zip(&self.memory) {
-            let (queries, kv) = layer.step_qkv(self.ops, &x)?;
-            past.push(kv);
-            x = layer.step(
-                self.ops,
-                &x,
-                &queries,
-                (past, &self.prefix),
-                beams,
-                Attended {
-                    kv: memory,
-                    rows: &self.memory_rows,
-                },
-            )?;
-        }
-        Ok(x)
+        let x = decoder.embedding.forward(pass, &tokens, &positions)?;
+        self.steps.step(&x, parents, beams)
     }
 }

@@ -6,6 +6,7 @@ mod din;
 mod eager;
 mod encoder;
 mod layers;
+mod steps;
 mod stream;
 mod tables;
 mod transfer;
@@ -18,6 +19,7 @@ pub use din::{Din, DinBatch, DinConfig, DinConfigError, DinScorer, DinStatistics
 pub use eager::{Catalogue, Eager};
 pub use encoder::{Histories, Memory};
 pub use layers::{EPS, Embedding, Linear, Norm, Pass, layers};
+pub use steps::Steps;
 pub use stream::{PerStream, Stream};
 pub use tables::Tables;
 pub use transfer::TransferCodes;
