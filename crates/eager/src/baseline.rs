@@ -1,14 +1,19 @@
 //! `eager baseline`: the models that EAGER is compared with, on the same data, split, seeds and figures.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
-use eager_baselines::{Bsarec, BsarecConfig, LossConfig, NextItem, Sasrec, SasrecConfig};
+use eager_baselines::{
+    Bsarec, BsarecConfig, LossConfig, NextItem, Sasrec, SasrecConfig, TigerConfig,
+};
+use eager_codes::SemanticIdConfig;
+use eager_infer::metrics::CUTOFFS;
 use eager_model::Weights;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::RunArgs;
 use crate::pipeline;
 use crate::train::next_item::NextItemTraining;
+use crate::train::tiger::TigerTraining;
 
 /// Which model, on what, and where.
 #[derive(Debug, Subcommand)]
@@ -22,9 +27,17 @@ pub enum Baseline {
     ///
     /// Settings are those below `baselines.bsarec` (docs/baselines.md): --set baselines.bsarec.model.alpha=0.5.
     Bsarec(RunArgs),
+    /// TIGER (Rajput et al., NeurIPS 2023): an encoder–decoder that says semantic ids, of the items' texts
+    ///
+    /// Settings are those below `baselines.tiger` (docs/baselines.md): --set baselines.tiger.codes.branching=64,
+    /// --set baselines.tiger.beams=20.
+    Tiger(RunArgs),
 }
 
-/// A model by its name.
+/// The name of TIGER's subcommand, settings and, unless named, run.
+pub const TIGER: &str = "tiger";
+
+/// A next-item model by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// SASRec.
@@ -48,11 +61,12 @@ impl Baseline {
     /// Trains, evaluates and prints.
     ///
     /// # Errors
-    /// As [`pipeline::baseline`].
+    /// As [`pipeline::baseline`] and [`pipeline::tiger`].
     pub fn run(&self) -> Result<()> {
         match self {
             Self::Sasrec(args) => pipeline::baseline(args, Kind::Sasrec),
             Self::Bsarec(args) => pipeline::baseline(args, Kind::Bsarec),
+            Self::Tiger(args) => pipeline::tiger(args),
         }
     }
 }
@@ -65,9 +79,51 @@ pub struct BaselinesConfig {
     pub sasrec: NextItemConfig<SasrecConfig>,
     /// BSARec.
     pub bsarec: NextItemConfig<BsarecConfig>,
+    /// TIGER.
+    pub tiger: TigerSettings,
 }
 
-/// Settings of one model.
+/// Settings of TIGER.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TigerSettings {
+    /// Prefixes that the test's search keeps in every place of an id, and so the length of a list.
+    pub beams: usize,
+    /// The semantic ids.
+    pub codes: SemanticIdConfig,
+    /// Its shape.
+    pub model: TigerConfig,
+    /// How it is trained.
+    pub training: TigerTraining,
+}
+
+impl Default for TigerSettings {
+    fn default() -> Self {
+        Self {
+            beams: 50,
+            codes: SemanticIdConfig::default(),
+            model: TigerConfig::default(),
+            training: TigerTraining::default(),
+        }
+    }
+}
+
+impl TigerSettings {
+    fn validate(&self) -> Result<()> {
+        let most = CUTOFFS[CUTOFFS.len() - 1];
+        ensure!(
+            self.beams >= most,
+            "`beams` is {}; use {most}, the longest list that is looked at, or more",
+            self.beams
+        );
+        self.codes.validate().context("codes")?;
+        let length = self.codes.levels + 1;
+        self.model.validate(length).context("model")?;
+        self.training.validate()
+    }
+}
+
+/// Settings of a next-item model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NextItemConfig<M: Default> {
@@ -86,7 +142,11 @@ impl Default for BaselinesConfig {
         sasrec.training.batch_size = 128;
         let mut bsarec = NextItemConfig::<BsarecConfig>::default();
         bsarec.training.rate = 5e-4;
-        Self { sasrec, bsarec }
+        Self {
+            sasrec,
+            bsarec,
+            tiger: TigerSettings::default(),
+        }
     }
 }
 
@@ -96,20 +156,19 @@ impl BaselinesConfig {
     /// # Errors
     /// Names the field that is out of range.
     pub fn validate(&self) -> Result<()> {
-        use anyhow::Context as _;
         self.sasrec.model.validate().context("sasrec.model")?;
         self.bsarec.model.validate().context("bsarec.model")?;
         for (name, loss, training) in [
             ("sasrec", &self.sasrec.loss, &self.sasrec.training),
             ("bsarec", &self.bsarec.loss, &self.bsarec.training),
         ] {
-            anyhow::ensure!(
+            ensure!(
                 loss.negatives > 0,
                 "{name}.loss: `negatives` is 0; use 1 or more"
             );
             training.validate().with_context(|| name.to_owned())?;
         }
-        Ok(())
+        self.tiger.validate().context("tiger")
     }
 
     /// A model's loss and training.

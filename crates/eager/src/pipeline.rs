@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use eager_data::{Manifest, Places};
 
-use crate::baseline::Kind;
+use crate::baseline::{Kind, TIGER};
 use crate::cli::{RunArgs, Usage};
 use crate::config::Config;
 use crate::report::Report;
@@ -27,7 +27,7 @@ pub fn run(args: &RunArgs, until: Stage) -> Result<()> {
     print(&run, until, args.json)
 }
 
-/// Trains and evaluates a baseline in a run of its own, and prints the table.
+/// Trains and evaluates a next-item model in a run of its own, and prints the table.
 ///
 /// # Errors
 /// As [`run`].
@@ -36,6 +36,21 @@ pub fn baseline(args: &RunArgs, kind: Kind) -> Result<()> {
     let (data, dataset) = stages::data::run(&run, &ctx)?;
     let model = stages::baseline::train(&run, &ctx, Stage::Model, kind, &dataset, &data)?;
     stages::baseline::evaluate_stage(&run, &ctx, kind, &dataset, &data, &model)?;
+    page::write(run.root());
+    print(&run, Stage::Eval, args.json)
+}
+
+/// Trains and evaluates TIGER in a run of its own, and prints the table.
+///
+/// # Errors
+/// As [`run`].
+pub fn tiger(args: &RunArgs) -> Result<()> {
+    let (run, ctx) = begin(args, Some(TIGER))?;
+    let (data, dataset) = stages::data::run(&run, &ctx)?;
+    let text = stages::text::run(&run, &ctx, &data, &dataset)?;
+    let codes = stages::tiger::codes(&run, &ctx, &text)?;
+    let model = stages::tiger::train(&run, &ctx, &dataset, &data, &codes)?;
+    stages::tiger::evaluate(&run, &ctx, &dataset, &data, &codes, &model)?;
     page::write(run.root());
     print(&run, Stage::Eval, args.json)
 }

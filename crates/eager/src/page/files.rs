@@ -95,7 +95,12 @@ impl RunFiles {
         let data = done(Stage::Data)
             .then(|| Data::read(&root.join(Stage::Data.name()), config.eval.held_out))
             .transpose()?;
-        let codes = done(Stage::Codes).then(|| {
+        // TIGER's semantic ids are no trees.
+        let trees = records.iter().any(|record| {
+            let file = "behaviour.safetensors";
+            record.stage == Stage::Codes && record.outputs.contains_key(file)
+        });
+        let codes = trees.then(|| {
             PerStream::try_from_fn(|stream| {
                 ItemCodes::load(&file(
                     Stage::Codes,

@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 use eager_data::{Dataset, Split};
-use eager_infer::metrics::{CUTOFFS, Metrics};
+use eager_infer::metrics::{CUTOFFS, Metrics, Rank};
 use eager_infer::popularity_ranks;
-use eager_model::Weights;
+use eager_model::{Parameters, Weights};
 use eager_ops::Ops;
 use serde::Serialize;
 use serde_json::json;
@@ -80,14 +80,26 @@ pub fn train(
         if let Some(log) = log {
             log.finish();
         }
-        let weights = model.parameters().tensors();
-        write(&folder.join(WEIGHTS), weights)?;
+        save_weights(folder, model.parameters())?;
         let vectors = HashMap::from([("vectors".to_owned(), model.items().detach())]);
         write(&folder.join("vectors.safetensors"), vectors)?;
         tracing::info!("{outcome}");
         write_json(&folder.join("outcome.json"), &outcome)
     })?;
     Ok(record)
+}
+
+/// Writes `model.safetensors`.
+pub(super) fn save_weights(folder: &Path, parameters: &Parameters) -> Result<()> {
+    write(&folder.join(WEIGHTS), parameters.tensors())
+}
+
+/// The weights of stage `model`, for a model that is not trained on.
+pub(super) fn saved_weights(run: &Run, ctx: &Context) -> Result<Weights> {
+    let path = run.folder(Stage::Model).join(WEIGHTS);
+    let weights = candle_core::safetensors::load(&path, &ctx.device)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Weights::saved(weights, &ctx.device).frozen())
 }
 
 fn write(path: &Path, tensors: HashMap<String, Tensor>) -> Result<()> {
@@ -127,14 +139,9 @@ pub fn evaluate_stage(
     let upstream = [data, model];
     let (record, _) = run.stage(Stage::Eval, &settings, seed, &upstream, &[], |folder| {
         let split = Split::new(dataset)?;
-        let path = run.folder(Stage::Model).join(WEIGHTS);
-        let weights = candle_core::safetensors::load(&path, &ctx.device)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let weights = Weights::saved(weights, &ctx.device).frozen();
-        let model = baselines.model(kind, split.n_items(), weights)?;
+        let model = baselines.model(kind, split.n_items(), saved_weights(run, ctx)?)?;
         let users = Users::of(&split, eval.held_out);
         let histories = users.histories();
-        let mask = eval.infer.mask_history;
         let mut progress = Progress::new("ranking", histories.len() as u64, 0);
         let ranks = evaluate(
             model.as_ref(),
@@ -142,40 +149,81 @@ pub fn evaluate_stage(
             &Shards::new()?,
             &histories,
             &users.targets,
-            mask,
+            eval.infer.mask_history,
             &mut |done| progress.set(done as u64),
         )?;
         progress.finish();
-        let counts = split.train_counts();
-        let popularity = popularity_ranks(&counts, &histories, &users.targets, mask)?;
-        let lists = [("merged", ranks.as_slice()), ("popularity", &popularity)];
-        write_ranks(&folder.join("ranks.csv"), dataset, &users, &lists)?;
-        let (level, bootstrap) = (eval.bootstrap.level, &eval.bootstrap);
-        let mut protocol = dataset_protocol(ctx);
         let (loss, _) = baselines.learning(kind);
-        for (name, value) in [
-            ("model", json!(kind.name())),
-            ("softmax", json!(loss.softmax)),
-            ("window", json!(baselines.window(kind))),
-        ] {
-            protocol.insert(name.to_owned(), value);
-        }
-        let report = Report {
-            dataset: dataset.name.clone(),
-            users: histories.len(),
-            text_encoder: "none".to_owned(),
-            protocol,
-            metrics: Metrics::new(&ranks, &CUTOFFS)?,
-            interval_level: level,
-            intervals: Some(Metrics::bootstrap(&ranks, &CUTOFFS, bootstrap, seed)?),
-            streams: BTreeMap::new(),
-            baselines: BTreeMap::from([(
-                "popularity".to_owned(),
-                Metrics::new(&popularity, &CUTOFFS)?,
-            )]),
-            paper: None,
+        let evaluated = Evaluated {
+            dataset,
+            split: &split,
+            users: &users,
+            ranks: &ranks,
+            text_encoder: "none",
+            protocol: vec![
+                ("model", json!(kind.name())),
+                ("softmax", json!(loss.softmax)),
+                ("window", json!(baselines.window(kind))),
+            ],
         };
-        write_json(&folder.join("metrics.json"), &report)
+        write_report(ctx, folder, &evaluated, seed)
     })?;
     Ok(record)
+}
+
+/// A baseline's ranks, and what they are of.
+pub(super) struct Evaluated<'a> {
+    pub(super) dataset: &'a Dataset,
+    pub(super) split: &'a Split,
+    pub(super) users: &'a Users,
+    /// `[users]`.
+    pub(super) ranks: &'a [Rank],
+    /// `none` where the model reads no text.
+    pub(super) text_encoder: &'a str,
+    /// What decides the figures besides the dataset's.
+    pub(super) protocol: Vec<(&'static str, serde_json::Value)>,
+}
+
+/// Writes `metrics.json` and `ranks.csv`, popularity beside; `seed` draws the bootstrap's resamples.
+pub(super) fn write_report(
+    ctx: &Context,
+    folder: &Path,
+    evaluated: &Evaluated<'_>,
+    seed: u64,
+) -> Result<()> {
+    let Evaluated {
+        dataset,
+        split,
+        users,
+        ranks,
+        ..
+    } = *evaluated;
+    let (eval, bootstrap) = (&ctx.config.eval, &ctx.config.eval.bootstrap);
+    let popularity = popularity_ranks(
+        &split.train_counts(),
+        &users.histories(),
+        &users.targets,
+        eval.infer.mask_history,
+    )?;
+    let lists = [("merged", ranks), ("popularity", &popularity)];
+    write_ranks(&folder.join("ranks.csv"), dataset, users, &lists)?;
+    let mut protocol = dataset_protocol(ctx);
+    let own = evaluated.protocol.iter().cloned();
+    protocol.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    let report = Report {
+        dataset: dataset.name.clone(),
+        users: ranks.len(),
+        text_encoder: evaluated.text_encoder.to_owned(),
+        protocol,
+        metrics: Metrics::new(ranks, &CUTOFFS)?,
+        interval_level: bootstrap.level,
+        intervals: Some(Metrics::bootstrap(ranks, &CUTOFFS, bootstrap, seed)?),
+        streams: BTreeMap::new(),
+        baselines: BTreeMap::from([(
+            "popularity".to_owned(),
+            Metrics::new(&popularity, &CUTOFFS)?,
+        )]),
+        paper: None,
+    };
+    write_json(&folder.join("metrics.json"), &report)
 }

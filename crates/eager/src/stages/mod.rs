@@ -7,6 +7,7 @@ pub mod data;
 pub mod eval;
 pub mod model;
 pub mod text;
+pub mod tiger;
 
 use std::path::Path;
 

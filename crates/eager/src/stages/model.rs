@@ -1,18 +1,14 @@
 //! Stage `model`: the generator trained on the codes, with early stopping on validation, and kept with its codes as one
 //! folder that an [`eager_infer::Recommender`] is loaded from.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use candle_core::Tensor;
 use eager_codes::{ItemCodes, ItemVectors};
-use eager_data::{Dataset, ItemId, Split, Windows};
-use eager_infer::metrics::Metrics;
+use eager_data::{Dataset, Split, Windows};
 use eager_infer::{InferConfig, Ranking, Recommender, evaluate};
 use eager_losses::LossConfig;
 use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::Ops;
-use rand::SeedableRng;
-use rand::seq::index;
-use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::{Context, show};
@@ -23,6 +19,7 @@ use crate::train::generator::{Setting, TrainingConfig, Validation, train_generat
 use crate::train::objective::Items;
 use crate::train::shards::Shards;
 use crate::train::start::{TableStart, tables_of_vectors};
+use crate::train::validation::{ValidationUsers, validation};
 
 #[derive(Serialize)]
 struct Settings<'a> {
@@ -134,30 +131,16 @@ fn items(run: &Run, ctx: &Context) -> Result<(Items, PerStream<ItemCodes>)> {
     Ok((Items { tries, vectors }, codes))
 }
 
-/// The validation's users, the same at every validation.
+/// The validation's users and how their lists are made, the same at every validation.
 struct Validator {
-    histories: Vec<Vec<u32>>,
-    targets: Vec<u32>,
+    users: ValidationUsers,
     infer: InferConfig,
 }
 
 impl Validator {
     fn new(split: &Split, training: &TrainingConfig, ranking: Ranking, seed: u64) -> Self {
-        let all = split.valid_users();
-        let users: Vec<u32> = match training.valid_users {
-            n if n == 0 || n >= all.len() => all,
-            n => {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed::derive(seed, "validation users"));
-                let mut places = index::sample(&mut rng, all.len(), n).into_vec();
-                places.sort_unstable();
-                places.into_iter().map(|place| all[place]).collect()
-            }
-        };
-        let examples = || users.iter().filter_map(|&user| split.valid(user as usize));
-        let ids = |items: &[ItemId]| items.iter().map(|i| i.0).collect();
         Self {
-            histories: examples().map(|example| ids(example.history)).collect(),
-            targets: examples().map(|example| example.target.0).collect(),
+            users: ValidationUsers::new(split, training.valid_users, seed),
             infer: InferConfig {
                 beams: training.valid_beams,
                 top_k: training.valid_beams.min(InferConfig::default().top_k),
@@ -168,19 +151,13 @@ impl Validator {
     }
 
     fn validate(&self, recommender: &Recommender) -> Result<Validation> {
-        let histories: Vec<&[u32]> = self.histories.iter().map(Vec::as_slice).collect();
         let ranks = evaluate(
             recommender,
-            &histories,
-            &self.targets,
+            &self.users.histories(),
+            &self.users.targets,
             &self.infer,
             &mut |_| (),
         )?;
-        let metrics = Metrics::new(&ranks.merged, &[10])?;
-        let at = metrics.at(10).context("no figures at 10")?;
-        Ok(Validation {
-            recall_10: at.recall,
-            ndcg_10: at.ndcg,
-        })
+        validation(&ranks.merged)
     }
 }

@@ -12,6 +12,8 @@ pub mod objective;
 pub mod schedule;
 pub mod shards;
 pub mod start;
+pub mod tiger;
+pub mod validation;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use schedule::{InverseSqrt, WarmupExponential};

@@ -7,7 +7,6 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 use eager_baselines::{LossConfig, NextItem, Rank, Sample, SoftmaxLoss, ranks, softmax_loss};
 use eager_data::{Batches, Sequences, Split, Windows};
-use eager_infer::metrics::Metrics;
 use eager_model::{Histories, Parameters, Pass};
 use eager_ops::{AdamWConfig, Dropout, Gradients, Ops};
 use rand::{Rng, SeedableRng};
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::epochs::{self, Course, Event, Learner, Outcome, Validation};
 use super::shards::{SHARDS, Shards};
+use super::validation::validation;
 
 /// Keys the negatives' generator apart from the data order's (ASCII "negative").
 const NEGATIVES: u64 = 0x6e65_6761_7469_7665;
@@ -259,14 +259,7 @@ impl Learner for Training<'_> {
             false,
             &mut |_| (),
         )?;
-        let metrics = Metrics::new(&ranks, &[10])?;
-        let Some(at) = metrics.at(10) else {
-            anyhow::bail!("no figures at 10")
-        };
-        Ok(Validation {
-            recall_10: at.recall,
-            ndcg_10: at.ndcg,
-        })
+        validation(&ranks)
     }
 }
 
