@@ -43,7 +43,10 @@ fn rank(scores: &[f32], target: u32, masked: &[u32]) -> Result<Rank> {
     }
     let before =
         |item: usize| scores[item] > own || (scores[item] == own && item < target as usize);
-    let all = (0..scores.len()).filter(|&item| before(item)).count();
+    // As whole loops over one comparison each, which the compiler turns into vector code.
+    let (lower, higher) = scores.split_at(target as usize);
+    let all: usize = lower.iter().map(|&x| usize::from(x >= own)).sum::<usize>()
+        + higher.iter().map(|&x| usize::from(x > own)).sum::<usize>();
     let mut masked = masked.to_vec();
     masked.sort_unstable();
     masked.dedup();
