@@ -58,7 +58,7 @@ pub struct Tables {
     #[arg(long, value_name = "DIR", env = "EAGER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// What makes the semantic vectors, as for `pipeline`
+    /// What makes the semantic vectors, as for `pipeline`; a row whose `set` names one keeps its own
     #[arg(long, value_name = "NAME|DIR")]
     pub text_encoder: Option<String>,
 
@@ -194,7 +194,8 @@ fn execute(args: &Tables, row: &Row, dataset: &str, seed: u64, reuse: Option<&Pa
     if let Some(folder) = &args.data_dir {
         command.arg("--data-dir").arg(folder);
     }
-    if let Some(encoder) = &args.text_encoder {
+    let names_its_own = row.set.iter().any(|set| set.starts_with("text.encoder="));
+    if let Some(encoder) = args.text_encoder.as_ref().filter(|_| !names_its_own) {
         command.args(["--text-encoder", encoder]);
     }
     if let Some(reuse) = reuse {
