@@ -184,7 +184,7 @@ impl FrequencyFilterOp {
             dispatch(
                 #[inline(always)]
                 || {
-                    for (dx, g) in dx[own].chunks_exact_mut(d).zip(g.chunks_exact(d)) {
+                    for (dx, g) in dx[own.clone()].chunks_exact_mut(d).zip(g.chunks_exact(d)) {
                         for ((dx, &g), &s) in dx.iter_mut().zip(g).zip(scale) {
                             *dx += s * s * g;
                         }

@@ -6,11 +6,21 @@ const LANES: usize = 16;
 
 /// Runs `f` compiled for the widest vectors this CPU has (AVX-512, AVX2 or the baseline).
 ///
-/// Give it `#[inline(always)] || …`: a closure that is not inlined is compiled once, for the baseline (seen in the
-/// disassembly of the larger ones).
+/// Give it `#[inline(always)] || …`, with plain loops inside: what is not inlined is compiled once, for the baseline. So is the
+/// shim by which the compiler calls a closure that borrows as `FnOnce`, as `pulp` calls closures; hence `FnMut` and
+/// `WithSimd`. (Both seen in profiles.)
 #[inline(always)]
-pub(crate) fn dispatch<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+pub(crate) fn dispatch<R>(f: impl FnMut() -> R) -> R {
+    struct Run<F>(F);
+    impl<R, F: FnMut() -> R> pulp::WithSimd for Run<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(mut self, _: S) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Run(f))
 }
 
 /// The lanes' sum, halved four times: as vectors, not one after the other.

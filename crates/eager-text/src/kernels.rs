@@ -33,10 +33,26 @@ pub(crate) fn pair(f: Pair, x: &[f32], y: &[f32]) -> Vec<f32> {
     }
 }
 
+/// Runs `f`, an `#[inline(always)]` closure, compiled for the widest vectors there are. Not by `pulp`'s own call of closures:
+/// the shim that calls one as `FnOnce` is not inlined, and so compiled for the baseline.
+#[inline(always)]
+fn dispatch(f: impl FnMut()) {
+    struct Run<F>(F);
+    impl<F: FnMut()> pulp::WithSimd for Run<F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(mut self, _: S) {
+            (self.0)();
+        }
+    }
+    pulp::Arch::new().dispatch(Run(f));
+}
+
 #[inline(always)]
 fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    pulp::Arch::new().dispatch(
+    dispatch(
         #[inline(always)]
         || {
             for (out, x) in out.chunks_mut(y.len()).zip(x.chunks(y.len())) {
@@ -54,7 +70,7 @@ fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
 pub(crate) fn norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32) -> Vec<f32> {
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
-    pulp::Arch::new().dispatch(
+    dispatch(
         #[inline(always)]
         || {
             for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
@@ -102,7 +118,7 @@ pub(crate) fn attention(heads: Heads, qkv: &[f32], bias: Option<&[f32]>) -> Vec<
     } = heads;
     let mut out = vec![0.0; qkv.len() / 3];
     let mut scratch = Scratch::new(heads);
-    pulp::Arch::new().dispatch(
+    dispatch(
         #[inline(always)]
         || {
             let row = count * width;
