@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::columns::Columns;
 use crate::dice::subtract_line;
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{add_scaled, dispatch};
+use crate::vector::{add_scaled, dispatch, each_column};
 
 /// Rows one task handles; fixed, so that the order of the sums over rows is too.
 const ROWS: usize = 256;
@@ -46,7 +46,6 @@ impl CustomOp3 for BatchNormOp {
                 mean.len()
             )
         }
-        let (w, b, mean, rstd) = (&w[..d], &b[..d], &mean[..d], &rstd[..d]);
         let mut y = uninit(n * d);
         y.par_chunks_mut(ROWS * d)
             .zip(x.par_chunks(ROWS * d))
@@ -55,9 +54,13 @@ impl CustomOp3 for BatchNormOp {
                     #[inline(always)]
                     || {
                         for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                            for i in 0..d {
-                                y[i] = (x[i] - mean[i]) * rstd[i] * w[i] + b[i];
-                            }
+                            each_column(
+                                [y],
+                                [],
+                                [x, mean, rstd, w, b],
+                                #[inline(always)]
+                                |[x, mean, rstd, w, b]| ([(x - mean) * rstd * w + b], []),
+                            );
                         }
                     },
                 )
@@ -99,7 +102,6 @@ impl BatchNormOp {
         d: usize,
     ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let Columns { mean, rstd } = &self.columns;
-        let (w, mean, rstd) = (&w[..d], &mean[..d], &rstd[..d]);
         let mut dx = uninit(n * d);
         let parts: Vec<Vec<f32>> = dx
             .par_chunks_mut(ROWS * d)
@@ -116,11 +118,15 @@ impl BatchNormOp {
                             .zip(x.chunks_exact(d))
                             .zip(g.chunks_exact(d))
                         {
-                            for i in 0..d {
-                                dx[i] = g[i] * w[i] * rstd[i];
-                                dw[i] += g[i] * (x[i] - mean[i]) * rstd[i];
-                                db[i] += g[i];
-                            }
+                            each_column(
+                                [dx],
+                                [&mut *dw, &mut *db],
+                                [x, g, w, mean, rstd],
+                                #[inline(always)]
+                                |[x, g, w, mean, rstd]| {
+                                    ([g * w * rstd], [g * (x - mean) * rstd, g])
+                                },
+                            );
                         }
                     },
                 );

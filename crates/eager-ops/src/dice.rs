@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::columns::Columns;
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{add_scaled, dispatch, exp};
+use crate::vector::{add_scaled, dispatch, each_column, exp};
 
 /// Rows one task handles; fixed, so that the order of the sums over rows is too.
 const ROWS: usize = 256;
@@ -48,8 +48,6 @@ impl CustomOp2 for DiceOp {
                 mean.len()
             )
         }
-        // Slices of one known length: no bounds checks in the loops.
-        let (alpha, mean, rstd) = (&alpha[..d], &mean[..d], &rstd[..d]);
         let mut y = uninit(n * d);
         y.par_chunks_mut(ROWS * d)
             .zip(x.par_chunks(ROWS * d))
@@ -58,10 +56,16 @@ impl CustomOp2 for DiceOp {
                     #[inline(always)]
                     || {
                         for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                            for i in 0..d {
-                                let p = sigmoid((x[i] - mean[i]) * rstd[i]);
-                                y[i] = x[i] * (alpha[i] + (1.0 - alpha[i]) * p);
-                            }
+                            each_column(
+                                [y],
+                                [],
+                                [x, alpha, mean, rstd],
+                                #[inline(always)]
+                                |[x, alpha, mean, rstd]| {
+                                    let p = sigmoid((x - mean) * rstd);
+                                    ([x * (alpha + (1.0 - alpha) * p)], [])
+                                },
+                            );
                         }
                     },
                 )
@@ -99,7 +103,6 @@ impl DiceOp {
         d: usize,
     ) -> (Vec<f32>, Vec<f32>) {
         let Columns { mean, rstd } = &self.columns;
-        let (alpha, mean, rstd) = (&alpha[..d], &mean[..d], &rstd[..d]);
         let mut dx = uninit(n * d);
         let parts: Vec<Vec<f32>> = dx
             .par_chunks_mut(ROWS * d)
@@ -117,16 +120,20 @@ impl DiceOp {
                             .zip(x.chunks_exact(d))
                             .zip(g.chunks_exact(d))
                         {
-                            for i in 0..d {
-                                let z = (x[i] - mean[i]) * rstd[i];
-                                let p = sigmoid(z);
-                                let gx = g[i] * x[i];
-                                let dz = gx * (1.0 - alpha[i]) * p * (1.0 - p);
-                                dx[i] = g[i] * (alpha[i] + (1.0 - alpha[i]) * p) + rstd[i] * dz;
-                                dalpha[i] += gx * (1.0 - p);
-                                sum_dz[i] += dz;
-                                sum_dzz[i] += dz * z;
-                            }
+                            each_column(
+                                [dx],
+                                [&mut *dalpha, &mut *sum_dz, &mut *sum_dzz],
+                                [x, g, alpha, mean, rstd],
+                                #[inline(always)]
+                                |[x, g, alpha, mean, rstd]| {
+                                    let z = (x - mean) * rstd;
+                                    let p = sigmoid(z);
+                                    let gx = g * x;
+                                    let dz = gx * (1.0 - alpha) * p * (1.0 - p);
+                                    let dx = g * (alpha + (1.0 - alpha) * p) + rstd * dz;
+                                    ([dx], [gx * (1.0 - p), dz, dz * z])
+                                },
+                            );
                         }
                     },
                 );
@@ -158,8 +165,7 @@ pub(crate) fn subtract_line(
     slope: &[f32],
 ) {
     let d = columns.mean.len();
-    let (mean, rstd) = (&columns.mean[..d], &columns.rstd[..d]);
-    let (shift, slope) = (&shift[..d], &slope[..d]);
+    let Columns { mean, rstd } = columns;
     dx.par_chunks_mut(ROWS * d)
         .zip(x.par_chunks(ROWS * d))
         .for_each(|(dx, x)| {
@@ -167,9 +173,15 @@ pub(crate) fn subtract_line(
                 #[inline(always)]
                 || {
                     for (dx, x) in dx.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                        for i in 0..d {
-                            dx[i] -= shift[i] + (x[i] - mean[i]) * rstd[i] * slope[i];
-                        }
+                        each_column(
+                            [],
+                            [dx],
+                            [x, mean, rstd, shift, slope],
+                            #[inline(always)]
+                            |[x, mean, rstd, shift, slope]| {
+                                ([], [-(shift + (x - mean) * rstd * slope)])
+                            },
+                        );
                     }
                 },
             )
