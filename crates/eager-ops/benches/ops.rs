@@ -101,6 +101,13 @@ fn all(c: &mut Criterion) {
         Layer::new(shape, packed.as_tensor().clone())?.forward(ops, &x, input, &dropout())
     });
 
+    for width in [16, 64] {
+        let (x, alpha) = (var(&[65_536 / width, width]), var(&[width]));
+        operation(c, &format!("dice {}x{width}", 65_536 / width), |ops| {
+            Ok(ops.dice(&x, &alpha, None, 1e-8)?.0)
+        });
+    }
+
     let table = var(&[ITEMS, WIDTH]);
     let ids: Vec<u32> = (0..ROWS).map(|i| (i * 7919 % ITEMS) as u32).collect();
     operation(c, "gather 640 of 12101x128", |ops| ops.gather(&table, &ids));
@@ -118,6 +125,12 @@ fn all(c: &mut Criterion) {
     let hidden = var(&[3 * SEQUENCES, WIDTH]);
     operation(c, "tree cross-entropy, 384 rows", |ops| {
         ops.tree_cross_entropy(&hidden, &table, &children)
+    });
+
+    let targets: Vec<u32> = (0..SEQUENCES as u32).map(|i| i * 31 % 256).collect();
+    let states = var(&[SEQUENCES, WIDTH]);
+    operation(c, "cross-entropy, 128 rows over 12101", |ops| {
+        ops.cross_entropy(&states, &table, &targets)
     });
 
     let vars: Vec<Var> = (0..3).map(|_| var(&[ITEMS, WIDTH])).collect();
