@@ -100,7 +100,7 @@ fn narrow_beams_give_valid_distinct_items() {
                 match ranking {
                     Ranking::Sum => assert_eq!(ranked.score, b.unwrap() + s.unwrap()),
                     Ranking::Mixture => {
-                        let mixture = (b.unwrap().exp() + s.unwrap().exp()).ln();
+                        let mixture = ((b.unwrap().exp() + s.unwrap().exp()) / 2.0).ln();
                         assert!((ranked.score - mixture).abs() < 1e-5);
                     }
                     Ranking::Confidence => {
