@@ -148,11 +148,6 @@ impl Recommender {
     pub fn encode(&self, histories: &[&[u32]]) -> Result<Memory> {
         self.check(histories)?;
         let most = self.model.config().window - 1;
-        let (mut items, mut offsets) = (vec![], vec![0]);
-        for history in histories {
-            items.extend_from_slice(&history[history.len().saturating_sub(most)..]);
-            offsets.push(items.len() as u32);
-        }
         let pass = Pass {
             ops: self.ops,
             dropout: &Dropout::off(),
@@ -160,7 +155,7 @@ impl Recommender {
         };
         Ok(self
             .model
-            .encode(pass, &Histories::new(&items, &offsets)?)?)
+            .encode(pass, &Histories::newest(histories, most)?)?)
     }
 
     /// The `k` best items for every history (items oldest first, of which the newest `window - 1` are read), best first.

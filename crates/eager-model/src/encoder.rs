@@ -34,6 +34,22 @@ impl Histories {
         })
     }
 
+    /// The newest `most` items of each of `histories`, which are oldest first.
+    ///
+    /// # Errors
+    /// When there are more items than a `u32` can number.
+    pub fn newest(histories: &[&[u32]], most: usize) -> Result<Self> {
+        let (mut items, mut offsets) = (vec![], vec![0]);
+        for history in histories {
+            items.extend_from_slice(&history[history.len().saturating_sub(most)..]);
+            offsets.push(u32::try_from(items.len()).map_err(candle_core::Error::wrap)?);
+        }
+        Ok(Self {
+            rows: Segments::from_offsets(&offsets)?,
+            items,
+        })
+    }
+
     /// Items of all histories end to end, oldest first.
     #[must_use]
     pub fn items(&self) -> &[u32] {

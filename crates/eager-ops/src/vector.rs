@@ -97,7 +97,7 @@ const COLUMNS: usize = 8;
 ///
 /// Column by column in blocks that are read before they are written. A plain loop over so many slices is made into vectors of
 /// several at a time, for rows that are long enough, behind checks that no two slices overlap: a row of 16 columns is done one
-/// by one then (of Dice, five to seven times slower).
+/// by one then (`cargo bench -p eager-ops -- dice`).
 #[inline(always)]
 pub(crate) fn each_column<const A: usize, const B: usize, const N: usize>(
     mut written: [&mut [f32]; A],

@@ -34,7 +34,8 @@ pub(crate) fn pair(f: Pair, x: &[f32], y: &[f32]) -> Vec<f32> {
 }
 
 /// Runs `f`, an `#[inline(always)]` closure, compiled for the widest vectors there are. Not by `pulp`'s own call of closures:
-/// the shim that calls one as `FnOnce` is not inlined, and so compiled for the baseline.
+/// the shim that calls one as `FnOnce` is not inlined, and so compiled for the baseline. As in `eager-ops`, which this crate
+/// does without.
 #[inline(always)]
 fn dispatch(f: impl FnMut()) {
     struct Run<F>(F);

@@ -62,6 +62,18 @@ pub trait Losses: Copy + Debug + Default + Serialize + DeserializeOwned {
     fn named(&self) -> Vec<(&'static str, f64)>;
 }
 
+/// A batch's gradients, a store a shard, and the parts of its loss: the sum of the shards' by their weights.
+pub(super) fn over_shards<L: Losses>(
+    results: Vec<Option<(Gradients, L, f64)>>,
+) -> (Vec<Gradients>, L) {
+    let (mut all, mut sum) = (vec![], L::default());
+    for (grads, losses, weight) in results.into_iter().flatten() {
+        sum.add(&losses, weight);
+        all.push(grads);
+    }
+    (all, sum)
+}
+
 impl Losses for f64 {
     fn add(&mut self, other: &Self, weight: f64) {
         *self += weight * other;

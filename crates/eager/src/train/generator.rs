@@ -265,11 +265,5 @@ pub fn gradients(
         let grads = leaves.gradients(grads);
         Ok(Some((grads, parts, weight)))
     })?;
-    let mut sum = Parts::default();
-    let mut grads = vec![];
-    for (grad, parts, weight) in results.into_iter().flatten() {
-        sum.add(&parts, weight);
-        grads.push(grad);
-    }
-    Ok((grads, sum))
+    Ok(epochs::over_shards(results))
 }

@@ -233,14 +233,9 @@ impl Learner for Training<'_> {
             // The mean over the whole batch's targets, as a sum over its shards.
             let loss = (loss * (targets.len() as f64 / all as f64))?;
             let grads = Gradients::from(loss.backward()?);
-            Ok(Some((grads, f64::from(loss.to_scalar::<f32>()?))))
+            Ok(Some((grads, f64::from(loss.to_scalar::<f32>()?), 1.0)))
         })?;
-        let (mut grads, mut sum) = (vec![], 0.0);
-        for (own, loss) in results.into_iter().flatten() {
-            grads.push(own);
-            sum += loss;
-        }
-        Ok((grads, sum))
+        Ok(epochs::over_shards(results))
     }
 
     fn validate(&mut self) -> Result<Validation> {
@@ -287,20 +282,12 @@ pub fn evaluate(
             let Some(histories) = histories.chunks(USERS).nth(shard) else {
                 return Ok(vec![]);
             };
-            let newest = histories
-                .iter()
-                .map(|h| &h[h.len().saturating_sub(model.window())..]);
-            let (mut packed, mut offsets) = (vec![], vec![0]);
-            for history in newest {
-                packed.extend_from_slice(history);
-                offsets.push(packed.len() as u32);
-            }
             let pass = Pass {
                 ops,
                 dropout: &Dropout::off(),
                 leaves: None,
             };
-            let states = model.last(pass, &Histories::new(&packed, &offsets)?)?;
+            let states = model.last(pass, &Histories::newest(histories, model.window())?)?;
             let masked: Vec<&[u32]> = if mask_history {
                 histories.to_vec()
             } else {

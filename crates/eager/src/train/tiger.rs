@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use candle_core::Device;
-use eager_baselines::Tiger;
+use eager_baselines::{Candidate, Tiger};
 use eager_data::{Batches, Split, Windows};
 use eager_infer::metrics::Rank;
 use eager_model::{Histories, Parameters, Pass};
@@ -191,14 +191,9 @@ impl Learner for Training<'_> {
             // The mean over the whole batch, as a sum over its shards.
             let loss = (loss * (own.len() as f64 / examples.len() as f64))?;
             let grads = Gradients::from(loss.backward()?);
-            Ok(Some((grads, f64::from(loss.to_scalar::<f32>()?))))
+            Ok(Some((grads, f64::from(loss.to_scalar::<f32>()?), 1.0)))
         })?;
-        let (mut grads, mut sum) = (vec![], 0.0);
-        for (own, loss) in results.into_iter().flatten() {
-            grads.push(own);
-            sum += loss;
-        }
-        Ok((grads, sum))
+        Ok(epochs::over_shards(results))
     }
 
     fn validate(&mut self) -> Result<Validation> {
@@ -263,24 +258,17 @@ impl BeamSearch<'_> {
     }
 
     fn chunk(&self, histories: &[&[u32]], targets: &[u32]) -> Result<Vec<Rank>> {
-        let (mut packed, mut offsets) = (vec![], vec![0]);
-        for history in histories {
-            let newest = history.len().saturating_sub(self.model.config().window);
-            packed.extend_from_slice(&history[newest..]);
-            offsets.push(packed.len() as u32);
-        }
-        let packed = Histories::new(&packed, &offsets)?;
-        let lists = self.model.beam_search(self.ops, &packed, self.beams)?;
-        let users = lists.iter().zip(histories).zip(targets);
-        let rank = |((list, history), &target): ((&Vec<_>, &&[u32]), &u32)| {
-            let masked: &[u32] = if self.mask_history { history } else { &[] };
-            let items = list
-                .iter()
-                .map(|found: &eager_baselines::Candidate| found.item);
-            let mut kept = items.filter(|item| !masked.contains(item));
-            kept.position(|item| item == target)
-                .map(|place| place as u32 + 1)
+        let newest = Histories::newest(histories, self.model.config().window)?;
+        let lists = self.model.beam_search(self.ops, &newest, self.beams)?;
+        let rank = |list: &[Candidate], history: &[u32], target: u32| {
+            let masked = if self.mask_history { history } else { &[] };
+            let mut kept = list.iter().filter(|found| !masked.contains(&found.item));
+            let place = kept.position(|found| found.item == target);
+            place.map(|place| place as u32 + 1)
         };
-        Ok(users.map(rank).collect())
+        let users = lists.iter().zip(histories).zip(targets);
+        Ok(users
+            .map(|((list, history), &target)| rank(list, history, target))
+            .collect())
     }
 }
