@@ -1,15 +1,15 @@
 //! BSARec (Shin et al., AAAI 2024, "An attentive inductive bias for sequential recommendation beyond the self-attention"):
-//! each layer mixes self-attention with a filter over the sequence's spectrum,
-//! `α·LN(x + F(x)) + (1 - α)·LN(x + A(x))`, before its feed-forward. `F` keeps low frequencies and scales the others by a
-//! learnt `β²` a column.
+//! layers that mix self-attention with a filter over the sequence's spectrum, [`FilterLayer`].
 //!
 //! The transform runs over sequences of one length, padded before the oldest item, and reads padding as the authors' code
 //! does: as embeddings of zero at their positions. Attention does not see it; a padded position attends to nothing. Since
 //! the filter looks ahead, only the last position's state is trained, on every prefix of a history.
 
 use candle_core::{Result, Tensor};
-use eager_model::{Embedding, Histories, Init, Linear, Norm, Parameters, Pass, Weights};
-use eager_ops::{Attended, LowPass, Segments};
+use eager_model::{
+    Embedding, FilterInput, FilterLayer, Histories, Init, Parameters, Pass, Weights,
+};
+use eager_ops::{LowPass, Segments};
 
 use crate::{BsarecConfig, NextItem, check};
 
@@ -19,112 +19,8 @@ pub struct Bsarec {
     config: BsarecConfig,
     items: Tensor,
     embedding: Embedding,
-    blocks: Vec<Block>,
-    low_pass: LowPass,
+    layers: Vec<FilterLayer>,
     parameters: Parameters,
-}
-
-/// One layer.
-#[derive(Debug)]
-struct Block {
-    q: Linear,
-    kv: Linear,
-    attended: Linear,
-    attention_norm: Norm,
-    /// β: what high frequencies are scaled by is its square.
-    beta: Tensor,
-    filter_norm: Norm,
-    inner: Linear,
-    outer: Linear,
-    norm: Norm,
-}
-
-/// Where items stand in padded sequences.
-struct Padded<'a> {
-    /// The sequences without padding.
-    real: &'a Segments,
-    /// Rows of their items among the padded ones, `[items]`.
-    places: Vec<u32>,
-    length: usize,
-}
-
-impl Padded<'_> {
-    /// How many keys of its sequence each of the last `outputs` positions sees.
-    fn seen(&self, outputs: usize) -> Vec<u32> {
-        let of = |n: usize| {
-            (self.length - outputs..self.length)
-                .map(move |p| (p + 1 + n).saturating_sub(self.length) as u32)
-        };
-        self.real.iter().flat_map(|r| of(r.len())).collect()
-    }
-}
-
-impl Block {
-    fn new(weights: &mut Weights, name: &str, config: &BsarecConfig) -> Result<Self> {
-        let (d, inner, init) = (config.d_model, config.feed_forward, config.init);
-        let mut linear =
-            |part: &str, from, to| Linear::new(weights, &format!("{name}.{part}"), from, to, init);
-        let (q, kv) = (linear("q", d, d)?, linear("kv", d, 2 * d)?);
-        let attended = linear("attended", d, d)?;
-        let (into, out) = (linear("inner", d, inner)?, linear("outer", inner, d)?);
-        let mut norm = |part: &str| Norm::new(weights, &format!("{name}.{part}"), d);
-        Ok(Self {
-            q,
-            kv,
-            attended,
-            inner: into,
-            outer: out,
-            attention_norm: norm("attention_norm")?,
-            filter_norm: norm("filter_norm")?,
-            norm: norm("norm")?,
-            // The authors' code: standard normal.
-            beta: weights.get(&format!("{name}.beta"), d, Init::Normal(1.0))?,
-        })
-    }
-
-    /// `x` `[sequences·length, d]`; the rows that `low_pass` has outputs for, `[sequences·outputs, d]`.
-    fn forward(
-        &self,
-        pass: Pass<'_>,
-        x: &Tensor,
-        padded: &Padded<'_>,
-        low_pass: &LowPass,
-        config: &BsarecConfig,
-    ) -> Result<Tensor> {
-        let (ops, dropout) = (pass.ops, pass.dropout);
-        let (n, outputs) = (padded.real.len(), low_pass.outputs());
-        let own = if outputs == padded.length {
-            x.clone()
-        } else {
-            let of = |s: usize| (s + 1) * padded.length - outputs..(s + 1) * padded.length;
-            let rows: Vec<u32> = (0..n).flat_map(of).map(|row| row as u32).collect();
-            ops.gather(x, &rows)?
-        };
-        let filtered = ops.frequency_filter(x, &self.beta, low_pass)?;
-        let filtered = ops.add_dropout(&own, &filtered, dropout)?;
-        let filtered = self.filter_norm.forward(ops, &filtered)?;
-
-        let kv = self.kv.forward(ops, &ops.gather(x, &padded.places)?)?; // [items, 2·d]
-        let attended = Attended {
-            kv: &kv,
-            rows: padded.real,
-        };
-        let mixed = ops.attention(
-            &self.q.forward(ops, &own)?,
-            &Segments::uniform(n, outputs),
-            attended,
-            Some(&padded.seen(outputs)),
-            config.heads,
-            dropout,
-        )?;
-        let mixed = ops.add_dropout(&own, &self.attended.forward(ops, &mixed)?, dropout)?;
-        let mixed = self.attention_norm.forward(ops, &mixed)?;
-
-        let x = ((filtered * config.alpha)? + (mixed * (1.0 - config.alpha))?)?;
-        let inner = ops.gelu(&self.inner.forward(ops, &x)?)?;
-        let out = ops.add_dropout(&x, &self.outer.forward(ops, &inner)?, dropout)?;
-        self.norm.forward(ops, &out)
-    }
 }
 
 impl Bsarec {
@@ -138,14 +34,20 @@ impl Bsarec {
         let w = &mut weights;
         let items = w.get("items", (n_items, d), Init::Normal(init))?;
         let embedding = Embedding::new(w, "embedding", (config.window, d), init)?;
-        let blocks = (0..config.layers)
-            .map(|i| Block::new(w, &format!("layers.{i}"), config))
-            .collect::<Result<_>>()?;
+        let low_pass = LowPass::new(config.window, config.filter().frequencies())?;
+        let layers = (0..config.layers).map(|i| {
+            let filter = match i + 1 == config.layers {
+                true => low_pass.last(),
+                false => low_pass.clone(),
+            };
+            let (name, shape) = (format!("layers.{i}"), config.layer());
+            FilterLayer::new(w, &name, shape, init, (config.alpha, filter))
+        });
+        let layers = layers.collect::<Result<_>>()?;
         Ok(Self {
             items,
             embedding,
-            blocks,
-            low_pass: LowPass::new(config.window, config.frequencies())?,
+            layers,
             parameters: weights.finish()?,
             config: config.clone(),
         })
@@ -195,18 +97,26 @@ impl NextItem for Bsarec {
         let x = ops.gather(&Tensor::cat(&[&items, &none], 0)?, &sources)?; // [n·length, d]
         let positions: Vec<u32> = (0..real.len()).flat_map(|_| 0..length as u32).collect();
         let mut x = self.embedding.forward(pass, &x, &positions)?;
-        let padded = Padded {
-            real,
-            places,
-            length,
-        };
-        for (i, block) in self.blocks.iter().enumerate() {
-            let low_pass = if i + 1 == self.blocks.len() {
-                self.low_pass.last()
-            } else {
-                self.low_pass.clone()
+        let all = Segments::uniform(real.len(), length);
+        // How many of its history's items each of the last positions sees.
+        let seen = |outputs: usize| {
+            let of = |n: usize| {
+                (length - outputs..length).map(move |p| (p + 1 + n).saturating_sub(length) as u32)
             };
-            x = block.forward(pass, &x, &padded, &low_pass, &self.config)?;
+            real.iter().flat_map(|r| of(r.len())).collect::<Vec<u32>>()
+        };
+        for (i, layer) in self.layers.iter().enumerate() {
+            let outputs = if i + 1 == self.layers.len() {
+                1
+            } else {
+                length
+            };
+            let input = FilterInput {
+                rows: &all,
+                keys: (Some(&places), real),
+                seen: Some(&seen(outputs)),
+            };
+            x = layer.forward(pass, &x, input)?;
         }
         Ok(x)
     }

@@ -1,6 +1,6 @@
 //! The models' shapes. `docs/baselines.md` says where each number comes from.
 
-use eager_model::{ConfigError, EPS};
+use eager_model::{ConfigError, EPS, FilterConfig};
 use eager_ops::{LayerShape, MAX_KEYS};
 use serde::{Deserialize, Serialize};
 
@@ -112,10 +112,23 @@ impl Default for BsarecConfig {
 }
 
 impl BsarecConfig {
-    /// Frequencies that count as low.
+    pub(crate) fn layer(&self) -> LayerShape {
+        LayerShape {
+            d_model: self.d_model,
+            heads: self.heads,
+            feed_forward: self.feed_forward,
+            cross: false,
+            eps: EPS,
+        }
+    }
+
+    /// The two numbers of the filter.
     #[must_use]
-    pub fn frequencies(&self) -> usize {
-        self.cutoff / 2 + 1
+    pub fn filter(&self) -> FilterConfig {
+        FilterConfig {
+            alpha: self.alpha,
+            cutoff: self.cutoff,
+        }
     }
 
     /// Checks every field.
@@ -137,15 +150,7 @@ impl BsarecConfig {
             self.dropout,
             self.init,
         )?;
-        if !(0.0..=1.0).contains(&self.alpha) {
-            return refuse("alpha", self.alpha, "0 to 1");
-        }
-        let most = self.window / 2 + 1;
-        if self.frequencies() > most {
-            let expected = format!("at most {} for a window of {}", 2 * most - 1, self.window);
-            return refuse("cutoff", self.cutoff, &expected);
-        }
-        Ok(())
+        self.filter().validate(self.window)
     }
 }
 
@@ -265,7 +270,7 @@ mod tests {
     fn defaults_are_valid_and_bad_fields_are_named() {
         assert_eq!(SasrecConfig::default().validate(), Ok(()));
         assert_eq!(BsarecConfig::default().validate(), Ok(()));
-        assert_eq!(BsarecConfig::default().frequencies(), 3);
+        assert_eq!(BsarecConfig::default().filter().frequencies(), 3);
         let tiger = TigerConfig::default();
         assert_eq!(tiger.validate(4), Ok(()));
         assert_eq!(
@@ -282,7 +287,7 @@ mod tests {
             "`heads` is 3, expected a divisor of d_model, 64"
         );
         assert!(refused(|c| c.alpha = 1.5).contains("`alpha`"));
-        assert!(refused(|c| c.cutoff = 60).contains("at most 51 for a window of 50"));
+        assert!(refused(|c| c.cutoff = 60).contains("at most 51 for 50 positions"));
         assert!(refused(|c| c.window = 300).contains("`window` is 300"));
         assert!(refused(|c| c.layers = 0).contains("`layers` is 0"));
     }

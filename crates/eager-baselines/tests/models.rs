@@ -48,7 +48,7 @@ fn plain_bsarec(p: &Plain, history: &[u32], config: &BsarecConfig) -> Vec<f64> {
     for layer in 0..config.layers {
         let name = |part: &str| format!("layers.{layer}.{part}");
         let beta = p.vector(&name("beta"));
-        let low = low_pass(&x, config.frequencies());
+        let low = low_pass(&x, config.filter().frequencies());
         let filtered = (0..WINDOW).map(|t| {
             let of = |c: usize| low[t][c] + beta[c].powi(2) * (x[t][c] - low[t][c]);
             (0..D).map(of).collect()

@@ -37,8 +37,60 @@ pub struct EagerConfig {
     /// Whether there is a head beside the decoders that scores every item directly, from the encoder's state at the newest
     /// item. Not in the paper, see `docs/eager-plus.md`; needs `items = "shared"`.
     pub direct_head: bool,
+    /// The filter beside attention in the encoder's layers, as in BSARec. Not in the paper, see `docs/eager-plus.md`.
+    pub filter: FilterConfig,
     /// Standard deviation of the normal distribution that weights are drawn from. BERT, so official code: 0.02.
     pub init: f64,
+}
+
+/// A filter over a history's spectrum: see [`FilterLayer`](crate::FilterLayer).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilterConfig {
+    /// Share of the filter in a layer's mixture with attention (BSARec's α); 0 for attention alone.
+    pub alpha: f64,
+    /// BSARec's cut-off c, as its authors' code counts it: the lowest `c / 2 + 1` frequencies are the low ones.
+    pub cutoff: usize,
+}
+
+impl Default for FilterConfig {
+    fn default() -> Self {
+        Self {
+            alpha: 0.0,
+            cutoff: 5,
+        }
+    }
+}
+
+impl FilterConfig {
+    /// Frequencies that count as low.
+    #[must_use]
+    pub fn frequencies(&self) -> usize {
+        self.cutoff / 2 + 1
+    }
+
+    /// Checks both for sequences of at most `length` positions.
+    ///
+    /// # Errors
+    /// Names the field that is out of range.
+    pub fn validate(&self, length: usize) -> Result<(), ConfigError> {
+        if !(0.0..=1.0).contains(&self.alpha) {
+            return Err(ConfigError {
+                field: "alpha",
+                found: self.alpha.to_string(),
+                expected: "0 to 1".to_owned(),
+            });
+        }
+        let most = length / 2 + 1;
+        if self.frequencies() > most {
+            return Err(ConfigError {
+                field: "cutoff",
+                found: self.cutoff.to_string(),
+                expected: format!("at most {} for {length} positions", 2 * most - 1),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Whose item embeddings the encoder reads.
@@ -77,6 +129,7 @@ impl Default for EagerConfig {
             guide: Guide::Summary,
             detach_guide: false,
             direct_head: false,
+            filter: FilterConfig::default(),
             init: 0.02,
         }
     }
@@ -153,6 +206,17 @@ impl EagerConfig {
             let expected = "`items = \"shared\"` with it: it scores the rows of one table of items";
             return refuse("direct_head", "true".to_owned(), expected);
         }
+        if self.filter.alpha != 0.0 {
+            let qualified = |error: ConfigError| ConfigError {
+                field: match error.field {
+                    "alpha" => "filter.alpha",
+                    _ => "filter.cutoff",
+                },
+                ..error
+            };
+            let filter = self.filter.validate(self.window - 1);
+            filter.map_err(qualified)?;
+        }
         if !(self.init > 0.0 && self.init.is_finite()) {
             return refuse("init", self.init.to_string(), "a finite number above 0");
         }
@@ -197,5 +261,25 @@ mod tests {
                 .contains("`direct_head`")
         );
         assert!(refused(|c| c.init = f64::NAN).contains("`init`"));
+        let filter = |alpha, cutoff| FilterConfig { alpha, cutoff };
+        let mut config = EagerConfig {
+            filter: filter(1.0, 19),
+            ..EagerConfig::default()
+        };
+        assert!(config.validate().is_ok());
+        config.filter = filter(1.0, 20);
+        let message = config.validate().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "`filter.cutoff` is 20, expected at most 19 for 19 positions"
+        );
+        config.filter = filter(-0.1, 5);
+        assert!(
+            config
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("`filter.alpha`")
+        );
     }
 }

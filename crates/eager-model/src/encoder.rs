@@ -2,8 +2,9 @@
 //! as left padding does in the official code.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Layer, LayerInput, Segments};
+use eager_ops::{Layer, LayerInput, LowPass, Segments};
 
+use crate::filter_layer::{FilterInput, FilterLayer};
 use crate::layers::{self, Embedding, Pass};
 use crate::{EagerConfig, Init, ItemTable, PerStream, Weights};
 
@@ -89,10 +90,55 @@ pub(crate) struct Encoder {
     /// `[n_items, d]`, or `[2 · n_items, d]` with a table for each stream, behaviour first.
     items: Tensor,
     embedding: Embedding,
-    layers: Vec<Layer>,
+    layers: Layers,
     n_items: usize,
     window: usize,
     shared: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Layers {
+    Attention(Vec<Layer>),
+    Filter(Vec<FilterLayer>),
+}
+
+impl Layers {
+    fn new(weights: &mut Weights, config: &EagerConfig) -> Result<Self> {
+        let (n, shape, init) = (config.encoder_layers, config.layer(false), config.init);
+        let filter = &config.filter;
+        if filter.alpha == 0.0 {
+            return layers::layers(weights, "encoder", shape, n, init).map(Self::Attention);
+        }
+        let low_pass = LowPass::new(config.window - 1, filter.frequencies())?;
+        let layer = |i| {
+            let filter = (filter.alpha, low_pass.clone());
+            FilterLayer::new(weights, &format!("encoder.{i}"), shape, init, filter)
+        };
+        (0..n).map(layer).collect::<Result<_>>().map(Self::Filter)
+    }
+
+    /// `x` `[rows, d]`; the same shape out.
+    fn forward(&self, pass: Pass<'_>, x: Tensor, rows: &Segments) -> Result<Tensor> {
+        match self {
+            Self::Attention(layers) => layers.iter().try_fold(x, |x, layer| {
+                let input = LayerInput {
+                    rows,
+                    wanted: None,
+                    causal: false,
+                    memory: None,
+                };
+                layer.forward(pass.ops, &x, input, pass.dropout)
+            }),
+            Self::Filter(layers) => layers.iter().try_fold(x, |x, layer| {
+                let input = FilterInput {
+                    rows,
+                    keys: (None, rows),
+                    seen: None,
+                };
+                layer.forward(pass, &x, input)
+            }),
+        }
+    }
 }
 
 impl Encoder {
@@ -111,13 +157,7 @@ impl Encoder {
                 (config.window - 1, config.d_model),
                 config.init,
             )?,
-            layers: layers::layers(
-                weights,
-                "encoder",
-                config.layer(false),
-                config.encoder_layers,
-                config.init,
-            )?,
+            layers: Layers::new(weights, config)?,
             n_items,
             window: config.window,
             shared,
@@ -184,16 +224,7 @@ impl Encoder {
         rows: &Segments,
     ) -> Result<Tensor> {
         let items = pass.rows(&self.items, items)?;
-        let mut x = self.embedding.forward(pass, &items, positions)?;
-        for layer in &self.layers {
-            let input = LayerInput {
-                rows,
-                wanted: None,
-                causal: false,
-                memory: None,
-            };
-            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
-        }
-        Ok(x)
+        let x = self.embedding.forward(pass, &items, positions)?;
+        self.layers.forward(pass, x, rows)
     }
 }

@@ -4,10 +4,12 @@
 //! Cutting a spectrum is linear, so `low` is a product with one constant matrix, `[length, length]`.
 
 use std::f64::consts::TAU;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
+use crate::Segments;
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::dispatch;
@@ -16,9 +18,9 @@ use crate::vector::dispatch;
 #[derive(Clone, Debug)]
 pub struct LowPass {
     length: usize,
-    /// First position whose output is made.
-    from: usize,
-    /// `[length - from, length]`.
+    /// Positions whose output is made, the last ones of a sequence.
+    outputs: usize,
+    /// `[outputs, length]`.
     matrix: Arc<[f32]>,
 }
 
@@ -47,7 +49,7 @@ impl LowPass {
         let matrix = (0..length).flat_map(|s| (0..length).map(move |t| of(s, t)));
         Ok(Self {
             length,
-            from: 0,
+            outputs: length,
             matrix: matrix.collect(),
         })
     }
@@ -57,8 +59,8 @@ impl LowPass {
     pub fn last(&self) -> Self {
         Self {
             length: self.length,
-            from: self.length - 1,
-            matrix: self.matrix[(self.length - 1 - self.from) * self.length..].into(),
+            outputs: 1,
+            matrix: self.matrix[self.matrix.len() - self.length..].into(),
         }
     }
 
@@ -68,35 +70,43 @@ impl LowPass {
         self.length
     }
 
-    /// Positions whose output is made, the last of a sequence.
-    #[must_use]
-    pub fn outputs(&self) -> usize {
-        self.length - self.from
+    /// Rows of the outputs of each of `rows`' sequences among all rows: its last [`LowPass::last`] or all.
+    pub fn outputs<'a>(&'a self, rows: &'a Segments) -> impl Iterator<Item = Range<usize>> + 'a {
+        rows.iter()
+            .map(|r| r.end - self.outputs.min(r.len())..r.end)
     }
 
-    pub(crate) fn check(&self, x: &Shape, scale: &Shape) -> Result<(usize, usize)> {
-        let (rows, d) = x.dims2()?;
-        if d == 0 || !rows.is_multiple_of(self.length) || scale.dims1()? != d {
+    pub(crate) fn check(&self, x: &Shape, scale: &Shape, rows: &Segments) -> Result<usize> {
+        let (n, d) = x.dims2()?;
+        if d == 0 || n != rows.rows() || rows.longest() > self.length || scale.dims1()? != d {
             candle_core::bail!(
-                "frequency filter: x {x:?} and scale {scale:?} for sequences of {} positions",
+                "frequency filter: x {x:?} and scale {scale:?} for {} rows in sequences of at most {} positions, of {}",
+                rows.rows(),
+                rows.longest(),
                 self.length
             )
         }
-        Ok((rows / self.length, d))
+        Ok(d)
     }
 
     /// `[outputs, length]`.
     pub(crate) fn tensor(&self, like: &Tensor) -> Result<Tensor> {
-        let shape = (self.outputs(), self.length);
+        let shape = (self.outputs, self.length);
         Tensor::from_slice(&self.matrix, shape, like.device())?.to_dtype(like.dtype())
     }
 
-    fn view(&self) -> Matrix<'_> {
-        Matrix::new(&self.matrix, self.outputs(), self.length)
+    /// What of it a sequence of `n` positions has, the last ones: `[outputs, n]`.
+    fn view(&self, n: usize) -> Matrix<'_> {
+        let outputs = self.outputs.min(n);
+        let first = (self.outputs - outputs) * self.length + self.length - n;
+        Matrix::strided(&self.matrix[first..], outputs, n, self.length)
     }
 }
 
-pub(crate) struct FrequencyFilterOp(pub(crate) LowPass);
+pub(crate) struct FrequencyFilterOp {
+    pub(crate) low_pass: LowPass,
+    pub(crate) rows: Segments,
+}
 
 impl CustomOp2 for FrequencyFilterOp {
     fn name(&self) -> &'static str {
@@ -110,19 +120,20 @@ impl CustomOp2 for FrequencyFilterOp {
         scale: &CpuStorage,
         sl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (n, d) = self.0.check(xl.shape(), sl.shape())?;
+        let d = self.low_pass.check(xl.shape(), sl.shape(), &self.rows)?;
         let (x, scale) = (slice(x, xl)?, slice(scale, sl)?);
-        let (length, outputs) = (self.0.length, self.0.outputs());
-        let mut y = uninit(n * outputs * d);
-        let sequences = y
-            .chunks_exact_mut(outputs * d)
-            .zip(x.chunks_exact(length * d));
-        for (y, x) in sequences {
-            matmul(y, self.0.view(), Matrix::new(x, length, d), false);
+        let n: usize = self.low_pass.outputs(&self.rows).map(|r| r.len()).sum();
+        let mut y = uninit(n * d);
+        let mut left = &mut y[..];
+        for (r, own) in self.sequences() {
+            let (y, rest) = left.split_at_mut(own.len() * d);
+            left = rest;
+            let sequence = Matrix::new(&x[r.start * d..], r.len(), d);
+            matmul(y, self.low_pass.view(r.len()), sequence, false);
+            let own = &x[own.start * d..own.end * d];
             dispatch(
                 #[inline(always)]
                 || {
-                    let own = &x[self.0.from * d..];
                     for (y, x) in y.chunks_exact_mut(d).zip(own.chunks_exact(d)) {
                         for ((y, &x), &s) in y.iter_mut().zip(x).zip(scale) {
                             *y += s * s * (x - *y);
@@ -131,7 +142,7 @@ impl CustomOp2 for FrequencyFilterOp {
                 },
             );
         }
-        Ok((CpuStorage::F32(y), (n * outputs, d).into()))
+        Ok((CpuStorage::F32(y), (n, d).into()))
     }
 
     /// `dlow = (1 - s²)∘g`, `dx = lowᵀ(dlow) + s²∘g`, `ds = 2s∘Σ (x - low)∘g`.
@@ -142,7 +153,7 @@ impl CustomOp2 for FrequencyFilterOp {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (_, d) = self.0.check(x.shape(), scale.shape())?;
+        let d = self.low_pass.check(x.shape(), scale.shape(), &self.rows)?;
         let (dx, ds) = with_slice(x, |x| {
             with_slice(scale, |scale| {
                 with_slice(grad, |g| Ok(self.backward(x, scale, g, d)))
@@ -153,17 +164,26 @@ impl CustomOp2 for FrequencyFilterOp {
 }
 
 impl FrequencyFilterOp {
+    /// Rows of every sequence that has some, and those of its outputs.
+    fn sequences(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+        let own = self.low_pass.outputs(&self.rows);
+        self.rows.iter().zip(own).filter(|(r, _)| !r.is_empty())
+    }
+
     fn backward(&self, x: &[f32], scale: &[f32], g: &[f32], d: usize) -> (Vec<f32>, Vec<f32>) {
-        let (length, outputs) = (self.0.length, self.0.outputs());
         let mut dx = uninit(x.len());
         let mut ds = vec![0.0; d];
-        let (mut low, mut dlow) = (uninit(outputs * d), uninit(outputs * d));
-        let sequences = dx
-            .chunks_exact_mut(length * d)
-            .zip(x.chunks_exact(length * d));
-        for ((dx, x), g) in sequences.zip(g.chunks_exact(outputs * d)) {
-            matmul(&mut low, self.0.view(), Matrix::new(x, length, d), false);
-            let own = self.0.from * d..;
+        let most = self.low_pass.outputs * d;
+        let (mut low, mut dlow) = (uninit(most), uninit(most));
+        let mut left = g;
+        for (r, own) in self.sequences() {
+            let (g, rest) = left.split_at(own.len() * d);
+            left = rest;
+            let projection = self.low_pass.view(r.len());
+            let sequence = Matrix::new(&x[r.start * d..], r.len(), d);
+            matmul(&mut low, projection, sequence, false);
+            let outputs = own.len();
+            let own = own.start * d..own.end * d;
             dispatch(
                 #[inline(always)]
                 || {
@@ -180,7 +200,8 @@ impl FrequencyFilterOp {
                 },
             );
             let dlow = Matrix::new(&dlow, outputs, d);
-            matmul(dx, self.0.view().t(), dlow, false);
+            let dx_sequence = &mut dx[r.start * d..r.end * d];
+            matmul(dx_sequence, projection.t(), dlow, false);
             dispatch(
                 #[inline(always)]
                 || {

@@ -33,6 +33,23 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// `rows × cols` of a matrix whose rows are `stride` long, from its first element on.
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        let all = rows.saturating_sub(1) * stride + cols;
+        assert!(
+            cols <= stride && (rows == 0 || data.len() >= all),
+            "matrix {rows}x{cols} with rows of {stride} over {} elements",
+            data.len()
+        );
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride: stride,
+            col_stride: 1,
+        }
+    }
+
     /// The same memory read as its transpose.
     pub(crate) fn t(self) -> Self {
         Self {

@@ -250,22 +250,26 @@ impl Ops {
         }
     }
 
-    /// `low + scale²∘(x - low)` of sequences of one length, with `low` what `low_pass` keeps of them. `x` `[n·length, d]`,
-    /// `scale` `[d]`; the rows of its outputs, `[n·outputs, d]`.
+    /// `low + scale²∘(x - low)` of packed sequences, with `low` what `low_pass` keeps of them, each filled up with zeros
+    /// before its first position. `x` `[n, d]`, `scale` `[d]`; the rows of its outputs, `[outputs, d]`.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// When the shapes do not fit, or a sequence is longer than the filter's.
     pub fn frequency_filter(
         self,
         x: &Tensor,
+        rows: &Segments,
         scale: &Tensor,
         low_pass: &LowPass,
     ) -> Result<Tensor> {
         if self.fused(x) {
-            let op = FrequencyFilterOp(low_pass.clone());
+            let op = FrequencyFilterOp {
+                low_pass: low_pass.clone(),
+                rows: rows.clone(),
+            };
             x.contiguous()?.apply_op2(&scale.contiguous()?, op)
         } else {
-            plain::frequency_filter(x, scale, low_pass)
+            plain::frequency_filter(x, rows, scale, low_pass)
         }
     }
 

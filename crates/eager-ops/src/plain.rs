@@ -162,15 +162,36 @@ pub(crate) fn cross_entropy(hidden: &Tensor, table: &Tensor, targets: &[u32]) ->
 }
 
 /// See [`crate::Ops::frequency_filter`].
-pub(crate) fn frequency_filter(x: &Tensor, scale: &Tensor, low_pass: &LowPass) -> Result<Tensor> {
-    let (n, d) = low_pass.check(x.shape(), scale.shape())?;
-    let (length, outputs) = (low_pass.length(), low_pass.outputs());
-    let x = x.reshape((n, length, d))?;
-    let low = low_pass.tensor(&x)?.broadcast_left(n)?.contiguous()?;
-    let low = low.matmul(&x)?; // [n, outputs, d]
+pub(crate) fn frequency_filter(
+    x: &Tensor,
+    rows: &Segments,
+    scale: &Tensor,
+    low_pass: &LowPass,
+) -> Result<Tensor> {
+    let d = low_pass.check(x.shape(), scale.shape(), rows)?;
+    let (n, length) = (rows.len(), low_pass.length());
+    // Every sequence with zeros, a row behind the others, before its first position.
+    let zeros = Tensor::zeros((1, d), x.dtype(), x.device())?;
+    let filled: Vec<u32> = rows
+        .iter()
+        .flat_map(|r| {
+            let none = std::iter::repeat_n(rows.rows(), length - r.len());
+            none.chain(r).map(|row| row as u32)
+        })
+        .collect();
+    let x = gather(&Tensor::cat(&[x, &zeros], 0)?, &filled)?.reshape((n, length, d))?;
+    let matrix = low_pass.tensor(&x)?;
+    let outputs = matrix.dim(0)?;
+    let low = matrix.broadcast_left(n)?.contiguous()?.matmul(&x)?; // [n, outputs, d]
     let own = x.narrow(1, length - outputs, outputs)?;
     let high = (own - &low)?.broadcast_mul(&scale.sqr()?)?;
-    (low + high)?.reshape((n * outputs, d))
+    let all = (low + high)?.reshape((n * outputs, d))?;
+    let real: Vec<u32> = low_pass
+        .outputs(rows)
+        .enumerate()
+        .flat_map(|(s, own)| ((s + 1) * outputs - own.len()..(s + 1) * outputs).map(|r| r as u32))
+        .collect();
+    gather(&all, &real)
 }
 
 /// `(x - mean)/√(var + ε)`, by `known` statistics or differentiably by those of `x`, and the statistics.

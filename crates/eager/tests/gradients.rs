@@ -9,7 +9,7 @@ use eager::train::objective::{Draw, Items, Objective};
 use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Variant, Vectors};
 use eager_data::Batch;
 use eager_losses::{LossConfig, Metric};
-use eager_model::{Catalogue, Eager, EagerConfig, Pass, PerStream, Stream, Weights};
+use eager_model::{Catalogue, Eager, EagerConfig, FilterConfig, Pass, PerStream, Stream, Weights};
 use eager_ops::{Dropout, Gradients, Leaves, Ops};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -172,6 +172,19 @@ fn cases() -> Vec<(&'static str, EagerConfig, LossConfig, Variant)> {
                 direct: 0.7,
                 ..LossConfig::default()
             },
+            Variant::Plain,
+        ),
+        (
+            "filter",
+            small(EagerConfig {
+                encoder_layers: 2,
+                filter: FilterConfig {
+                    alpha: 0.4,
+                    cutoff: 3,
+                },
+                ..EagerConfig::default()
+            }),
+            LossConfig::default(),
             Variant::Plain,
         ),
     ]

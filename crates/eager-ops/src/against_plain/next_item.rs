@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{check, close, random, values};
-use crate::{LowPass, Ops};
+use crate::{LowPass, Ops, Segments};
 
 #[test]
 fn cross_entropy_over_a_whole_table() {
@@ -70,20 +70,56 @@ fn what_does_not_fit_is_refused() {
     assert!(LowPass::new(6, 0).is_err() && LowPass::new(6, 5).is_err());
     let low = LowPass::new(3, 1).unwrap();
     let scale = random(&mut rng, &[4]);
-    assert!(Ops::Fused.frequency_filter(&hidden, &scale, &low).is_err());
+    let filtered = |x: &Tensor, lengths: &[usize]| {
+        Ops::Fused.frequency_filter(x, &Segments::from_lengths(lengths), &scale, &low)
+    };
+    assert!(filtered(&hidden, &[2, 0]).is_ok());
+    assert!(filtered(&hidden, &[1]).is_err(), "rows of no sequence");
+    let long = random(&mut rng, &[4, 4]);
+    assert!(filtered(&long, &[4]).is_err(), "longer than the filter");
 }
 
 #[test]
 fn frequency_filters_of_all_and_of_the_last_position() {
     let mut rng = ChaCha8Rng::seed_from_u64(25);
-    for (n, length, frequencies, d) in [(1, 1, 1, 1), (3, 7, 2, 5), (2, 10, 6, 17), (4, 12, 3, 8)] {
+    let sequences: [(usize, usize, usize, &[usize]); 5] = [
+        (1, 1, 1, &[1]),
+        (7, 2, 5, &[7, 7, 7]),
+        (10, 6, 17, &[3, 0, 10, 1]),
+        (12, 3, 8, &[12, 2, 11, 5]),
+        (4, 2, 3, &[0, 0]),
+    ];
+    for (length, frequencies, d, lengths) in sequences {
+        let rows = Segments::from_lengths(lengths);
         let low = LowPass::new(length, frequencies).unwrap();
         for low in [low.last(), low] {
-            let inputs = [random(&mut rng, &[n * length, d]), random(&mut rng, &[d])];
+            let inputs = [random(&mut rng, &[rows.rows(), d]), random(&mut rng, &[d])];
             check("frequency_filter", &mut rng, &inputs, |ops, x| {
-                ops.frequency_filter(&x[0], &x[1], &low)
+                ops.frequency_filter(&x[0], &rows, &x[1], &low)
             });
         }
+    }
+}
+
+/// A short sequence is filtered as the one of the filter's length that has zeros before it.
+#[test]
+fn short_sequences_are_filled_up_with_zeros() {
+    let mut rng = ChaCha8Rng::seed_from_u64(27);
+    let (length, short, d) = (9, 4, 3);
+    let low = LowPass::new(length, 2).unwrap();
+    let (x, scale) = (random(&mut rng, &[short, d]), random(&mut rng, &[d]));
+    let none = Tensor::zeros((length - short, d), x.dtype(), x.device()).unwrap();
+    let filled = Tensor::cat(&[&none, &x], 0).unwrap();
+    for ops in [Ops::Fused, Ops::Plain] {
+        let filter = |x: &Tensor, n: usize, low: &LowPass| {
+            let rows = Segments::uniform(1, n);
+            ops.frequency_filter(x, &rows, &scale, low).unwrap()
+        };
+        let want = filter(&filled, length, &low);
+        let want = want.narrow(0, length - short, short).unwrap();
+        close("short", &filter(&x, short, &low), &want, 1e-6);
+        let last = want.narrow(0, short - 1, 1).unwrap();
+        close("its last", &filter(&x, short, &low.last()), &last, 1e-6);
     }
 }
 
@@ -117,10 +153,11 @@ fn the_low_pass_is_the_cut_spectrum() {
         let want = Tensor::from_vec(back.collect::<Vec<_>>(), (length, 1), &Device::Cpu).unwrap();
         let low = LowPass::new(length, frequencies).unwrap();
         let none = Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap();
-        let got = Ops::Plain.frequency_filter(&x, &none, &low).unwrap();
+        let rows = Segments::uniform(1, length);
+        let got = Ops::Plain.frequency_filter(&x, &rows, &none, &low).unwrap();
         close("low pass", &got, &want, 1e-6);
         let all = LowPass::new(length, length / 2 + 1).unwrap();
-        let same = Ops::Plain.frequency_filter(&x, &none, &all).unwrap();
+        let same = Ops::Plain.frequency_filter(&x, &rows, &none, &all).unwrap();
         close("every frequency", &same, &x, 1e-6);
     }
 }
