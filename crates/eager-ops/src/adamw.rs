@@ -17,7 +17,7 @@ use crate::storage::{is_cpu_f32, tensor, with_slice, with_slices};
 use crate::vector::{add_scaled, dispatch, dot};
 
 /// Elements one task updates; fixed, so that the norm's summation order is too.
-const CHUNK: usize = 16 * 1024;
+pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Hyperparameters of [`AdamW`]; the learning rate is given at each step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use eager::train::shards::Shards;
 use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Vectors};
 use eager_data::Windows;
 use eager_losses::{LossConfig, Metric};
-use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
+use eager_model::{Catalogue, Eager, EagerConfig, FilterConfig, PerStream, Stream, Weights};
 use eager_ops::Ops;
 use ring::{ITEMS, split};
 
@@ -75,6 +75,10 @@ fn train_epochs(
         feed_forward: 32,
         decoder_layers: 1,
         window: 8,
+        filter: FilterConfig {
+            alpha: 0.5,
+            cutoff: 3,
+        },
         ..EagerConfig::default()
     };
     let training = TrainingConfig {
@@ -88,6 +92,7 @@ fn train_epochs(
             warmup: 10,
             ..InverseSqrt::default()
         },
+        average: 0.9,
         ..TrainingConfig::default()
     };
     let mut losses = LossConfig::default();

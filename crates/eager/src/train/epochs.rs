@@ -4,15 +4,16 @@
 //! checkpoint is all there is to resume from, and a resumed run is the uninterrupted one bit for bit. What is trained, and
 //! on what, is a [`Learner`].
 
+use std::collections::HashMap;
 use std::fmt::{self, Debug};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use eager_data::Batches;
 use eager_model::Parameters;
-use eager_ops::{AdamW, AdamWConfig, Gradients};
+use eager_ops::{AdamW, AdamWConfig, Gradients, MovingAverage};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,8 @@ impl Losses for f64 {
 pub struct Course<'a> {
     /// The optimiser.
     pub optimiser: &'a AdamWConfig,
+    /// Decay of the weights' moving average, which is then validated and kept in their place; 0 for none.
+    pub average: f64,
     /// Most epochs.
     pub max_epochs: u64,
     /// Most updates; 0 for no limit but `max_epochs`.
@@ -197,6 +200,54 @@ struct Cursor<L> {
     updates_since_log: u64,
 }
 
+/// What makes new weights: all of a run's state but the weights themselves and the cursor.
+struct Optimiser {
+    adamw: AdamW,
+    average: Option<MovingAverage>,
+}
+
+impl Optimiser {
+    fn new(parameters: &Parameters, course: &Course<'_>) -> Result<Self> {
+        let average = (course.average > 0.0)
+            .then(|| MovingAverage::new(parameters.trainable(), course.average));
+        Ok(Self {
+            adamw: AdamW::new(parameters.trainable(), course.optimiser.clone())?,
+            average: average.transpose()?,
+        })
+    }
+
+    fn load_state(&mut self, updates: u64, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.adamw.load_state(updates, state)?;
+        if let Some(average) = &self.average {
+            average.load_state(state)?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut state = self.adamw.state()?;
+        state.extend(self.average.iter().flat_map(MovingAverage::state));
+        Ok(state)
+    }
+
+    /// One update; the gradient's norm before clipping.
+    fn step(&mut self, grads: &[Gradients], rate: f64) -> Result<f64> {
+        let norm = self.adamw.step(grads, rate)?;
+        if let Some(average) = &self.average {
+            average.update(self.adamw.updates())?;
+        }
+        Ok(norm)
+    }
+
+    /// Puts the average, where there is one, in the weights' place, or the weights back.
+    fn exchange(&self) -> Result<()> {
+        match &self.average {
+            Some(average) => Ok(average.exchange()?),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Trains a learner, which is left with the best weights that it validated. Checkpoints are kept in `folder`, and gone on
 /// from where there are some.
 ///
@@ -209,8 +260,7 @@ pub fn train<L: Learner>(
     log: &mut dyn FnMut(Event<L::Losses>) -> Result<()>,
 ) -> Result<Outcome> {
     let (last, best) = (folder.join(LAST), folder.join(BEST));
-    let trainable = learner.parameters().trainable();
-    let mut optimiser = AdamW::new(trainable, course.optimiser.clone())?;
+    let mut optimiser = Optimiser::new(learner.parameters(), course)?;
     let mut cursor = begin(learner, &mut optimiser, &last, course.device)?;
     let updates_an_epoch = learner.batches(0).len() as u64;
     let by_epochs = course.max_epochs.saturating_mul(updates_an_epoch);
@@ -255,6 +305,7 @@ pub fn train<L: Learner>(
         cursor.epoch += 1;
         cursor.batch = 0;
         if limited || cursor.epoch.is_multiple_of(course.validate_every) {
+            optimiser.exchange()?;
             let found = learner.validate()?;
             let better = cursor.judge(found);
             if better {
@@ -262,6 +313,7 @@ pub fn train<L: Learner>(
                 super::checkpoint::write(&best, &weights, None)
                     .with_context(|| format!("cannot write {}", best.display()))?;
             }
+            optimiser.exchange()?;
             log(Event::Validated {
                 update: cursor.updates,
                 epoch: cursor.epoch,
@@ -292,7 +344,7 @@ pub fn train<L: Learner>(
 /// The cursor to start or to go on from; of a checkpoint with its weights and moments.
 fn begin<L: Learner>(
     learner: &L,
-    optimiser: &mut AdamW,
+    optimiser: &mut Optimiser,
     last: &Path,
     device: &Device,
 ) -> Result<Cursor<L::Losses>> {
@@ -311,7 +363,7 @@ fn begin<L: Learner>(
 
 fn save<L: Learner>(
     learner: &L,
-    optimiser: &AdamW,
+    optimiser: &Optimiser,
     cursor: &Cursor<L::Losses>,
     last: &Path,
 ) -> Result<()> {

@@ -39,6 +39,9 @@ pub struct TrainingConfig {
     pub schedule: InverseSqrt,
     /// The optimiser. Official code: Adam with weight decay 1e-7.
     pub optimiser: AdamWConfig,
+    /// Decay an update of the weights' moving average, which is validated and kept in their place; 0 for none, as in the paper
+    /// and the official code (`docs/eager-plus.md`).
+    pub average: f64,
     /// Epochs between validations.
     pub validate_every: u64,
     /// Validations without a better NDCG@10 after which training ends; 0 never ends it. (The official code has no
@@ -67,6 +70,7 @@ impl Default for TrainingConfig {
                 clip_norm: 1.0,
                 ..AdamWConfig::default()
             },
+            average: 0.0,
             validate_every: 1,
             patience: 5,
             valid_users: 4096,
@@ -105,6 +109,11 @@ impl TrainingConfig {
         ] {
             ensure!(value > 0, "training: `{field}` is 0; use 1 or more");
         }
+        ensure!(
+            (0.0..1.0).contains(&self.average),
+            "training: `average` is {}; use 0 or more, below 1",
+            self.average
+        );
         self.schedule.validate()
     }
 }
@@ -153,6 +162,7 @@ pub fn train_generator(
     );
     let course = Course {
         optimiser: &training.optimiser,
+        average: training.average,
         max_epochs: training.max_epochs,
         max_updates: training.max_updates,
         validate_every: training.validate_every,

@@ -121,6 +121,7 @@ pub fn train_next_item(
     );
     let course = Course {
         optimiser: &training.optimiser,
+        average: 0.0,
         max_epochs: training.max_epochs,
         max_updates: 0,
         validate_every: training.validate_every,
