@@ -185,11 +185,11 @@ impl LossConfig {
                 return refuse(field, weight.to_string(), "a finite number, 0 or more");
             }
         }
-        if g.behaviour + g.semantic == 0.0 {
+        if g.behaviour + g.semantic + self.direct == 0.0 {
             return refuse(
                 "generation.behaviour",
                 "0, and so is `generation.semantic`".to_owned(),
-                "a weight above 0 for at least one stream",
+                "a weight above 0 for at least one stream, or `direct`",
             );
         }
         for (field, ratio) in [

@@ -206,11 +206,13 @@ impl Config {
         config.model.encoder_layers = 2;
         config.model.decoder_layers = 2;
         config.model.dropout = 0.4;
-        config.losses.direct = 1.0;
+        config.model.filter.alpha = 0.7;
+        config.losses.direct = 5.0;
         config.training.tables = TableStart::Vectors;
+        config.training.average = 0.999;
         config.training.schedule.warmup = 1_000;
         config.eval.infer.ranking = Ranking::Mixture;
-        config.eval.infer.weights.direct = 3.0;
+        config.eval.infer.weights.direct = 6.0;
         config
     }
 

@@ -5,13 +5,14 @@ use anyhow::Result;
 use candle_core::Tensor;
 use eager_codes::{ItemCodes, ItemVectors};
 use eager_data::{Dataset, Split, Windows};
-use eager_infer::{InferConfig, Ranking, Recommender, evaluate};
+use eager_infer::{InferConfig, Ranking, RankingWeights, Recommender, evaluate};
 use eager_losses::LossConfig;
 use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::Ops;
 use serde::Serialize;
 
 use super::{Context, show};
+use crate::config::Config;
 use crate::logs::TrainingLog;
 use crate::run::{Run, Stage, StageRecord, write_json};
 use crate::seed;
@@ -70,12 +71,7 @@ pub fn run(
             windows.len()
         );
         let recommender = Recommender::new(model, codes, config.ops)?;
-        // Not the test's ranking, so that another one there does not train anew: the paper's, or all three predictions.
-        let ranking = match config.model.direct_head {
-            false => Ranking::Confidence,
-            true => Ranking::Sum,
-        };
-        let validator = Validator::new(&split, &config.training, ranking, seed);
+        let validator = Validator::new(&split, config, seed);
         let shards = Shards::new()?;
         let setting = Setting {
             windows: &windows,
@@ -138,13 +134,25 @@ struct Validator {
 }
 
 impl Validator {
-    fn new(split: &Split, training: &TrainingConfig, ranking: Ranking, seed: u64) -> Self {
+    /// The lists are not the test's, so that another ranking there does not train anew. They are the paper's; with a direct head
+    /// all three predictions, each with the weight of its loss, without the history's items, which a head scores highest.
+    fn new(split: &Split, config: &Config, seed: u64) -> Self {
+        let (training, losses) = (&config.training, &config.losses);
         Self {
             users: ValidationUsers::new(split, training.valid_users, seed),
             infer: InferConfig {
                 beams: training.valid_beams,
                 top_k: training.valid_beams.min(InferConfig::default().top_k),
-                ranking,
+                ranking: match config.model.direct_head {
+                    false => Ranking::Confidence,
+                    true => Ranking::Mixture,
+                },
+                weights: RankingWeights {
+                    behaviour: losses.generation.behaviour as f32,
+                    semantic: losses.generation.semantic as f32,
+                    direct: losses.direct as f32,
+                },
+                mask_history: config.model.direct_head,
                 ..InferConfig::default()
             },
         }
