@@ -98,24 +98,15 @@ impl NextItem for Bsarec {
         let positions: Vec<u32> = (0..real.len()).flat_map(|_| 0..length as u32).collect();
         let mut x = self.embedding.forward(pass, &x, &positions)?;
         let all = Segments::uniform(real.len(), length);
-        // How many of its history's items each of the last positions sees.
-        let seen = |outputs: usize| {
-            let of = |n: usize| {
-                (length - outputs..length).map(move |p| (p + 1 + n).saturating_sub(length) as u32)
-            };
-            real.iter().flat_map(|r| of(r.len())).collect::<Vec<u32>>()
+        // How many of its history's items each position sees.
+        let of = |n: usize| (0..length).map(move |p| (p + 1 + n).saturating_sub(length) as u32);
+        let seen: Vec<u32> = real.iter().flat_map(|r| of(r.len())).collect();
+        let input = FilterInput {
+            rows: &all,
+            keys: (Some(&places), real),
+            seen: Some(&seen),
         };
-        for (i, layer) in self.layers.iter().enumerate() {
-            let outputs = if i + 1 == self.layers.len() {
-                1
-            } else {
-                length
-            };
-            let input = FilterInput {
-                rows: &all,
-                keys: (Some(&places), real),
-                seen: Some(&seen(outputs)),
-            };
+        for layer in &self.layers {
             x = layer.forward(pass, &x, input)?;
         }
         Ok(x)

@@ -4,6 +4,16 @@ use eager_model::{ConfigError, EPS, FilterConfig};
 use eager_ops::{LayerShape, MAX_KEYS};
 use serde::{Deserialize, Serialize};
 
+fn self_attention(d_model: usize, heads: usize, feed_forward: usize) -> LayerShape {
+    LayerShape {
+        d_model,
+        heads,
+        feed_forward,
+        cross: false,
+        eps: EPS,
+    }
+}
+
 /// SASRec's shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,13 +50,7 @@ impl Default for SasrecConfig {
 
 impl SasrecConfig {
     pub(crate) fn layer(&self) -> LayerShape {
-        LayerShape {
-            d_model: self.d_model,
-            heads: self.heads,
-            feed_forward: self.feed_forward,
-            cross: false,
-            eps: EPS,
-        }
+        self_attention(self.d_model, self.heads, self.feed_forward)
     }
 
     /// Checks every field.
@@ -113,13 +117,7 @@ impl Default for BsarecConfig {
 
 impl BsarecConfig {
     pub(crate) fn layer(&self) -> LayerShape {
-        LayerShape {
-            d_model: self.d_model,
-            heads: self.heads,
-            feed_forward: self.feed_forward,
-            cross: false,
-            eps: EPS,
-        }
+        self_attention(self.d_model, self.heads, self.feed_forward)
     }
 
     /// The two numbers of the filter.

@@ -248,5 +248,12 @@ mod tests {
         assert!(refused(|c| c.contrastive.negatives = 0).contains("negatives"));
         let no_stream = refused(|c| (c.generation.behaviour, c.generation.semantic) = (0.0, 0.0));
         assert!(no_stream.contains("at least one stream"), "{no_stream}");
+        let mut head_alone = LossConfig::default();
+        (
+            head_alone.generation.behaviour,
+            head_alone.generation.semantic,
+        ) = (0.0, 0.0);
+        head_alone.direct = 1.0;
+        assert!(head_alone.validate().is_ok());
     }
 }

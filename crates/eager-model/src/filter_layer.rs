@@ -34,7 +34,7 @@ pub struct FilterInput<'a> {
     pub rows: &'a Segments,
     /// Rows that attention sees, all without, and which sequences they are.
     pub keys: (Option<&'a [u32]>, &'a Segments),
-    /// How many keys of its sequence each output sees, from the first on; all without.
+    /// How many keys of its sequence each row sees, from the first on; all without.
     pub seen: Option<&'a [u32]>,
 }
 
@@ -80,17 +80,24 @@ impl FilterLayer {
     /// When shapes do not fit, or a sequence is longer than the filter's.
     pub fn forward(&self, pass: Pass<'_>, x: &Tensor, input: FilterInput<'_>) -> Result<Tensor> {
         let (ops, dropout) = (pass.ops, pass.dropout);
+        if let Some(seen) = input.seen.filter(|seen| seen.len() != input.rows.rows()) {
+            candle_core::bail!(
+                "filter layer: {} rows, {} of which it is said what they see",
+                input.rows.rows(),
+                seen.len()
+            )
+        }
         let outputs: Vec<_> = self.low_pass.outputs(input.rows).collect();
         let lengths: Vec<usize> = outputs.iter().map(ExactSizeIterator::len).collect();
         let out_rows = Segments::from_lengths(&lengths);
+        let rows = outputs.into_iter().flatten();
+        let seen: Option<Vec<u32>> = input
+            .seen
+            .map(|seen| rows.clone().map(|row| seen[row]).collect());
         let own = if out_rows == *input.rows {
             x.clone()
         } else {
-            let rows: Vec<u32> = outputs
-                .into_iter()
-                .flatten()
-                .map(|row| row as u32)
-                .collect();
+            let rows: Vec<u32> = rows.map(|row| row as u32).collect();
             ops.gather(x, &rows)?
         };
         let filtered = ops.frequency_filter(x, input.rows, &self.beta, &self.low_pass)?;
@@ -107,7 +114,8 @@ impl FilterLayer {
             rows: keys,
         };
         let q = self.q.forward(ops, &own)?;
-        let mixed = ops.attention(&q, &out_rows, attended, input.seen, self.heads, dropout)?;
+        let seen = seen.as_deref();
+        let mixed = ops.attention(&q, &out_rows, attended, seen, self.heads, dropout)?;
         let mixed = ops.add_dropout(&own, &self.attended.forward(ops, &mixed)?, dropout)?;
         let mixed = self.attention_norm.forward(ops, &mixed)?;
 
