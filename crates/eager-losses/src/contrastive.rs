@@ -3,11 +3,12 @@
 //! The paper's form has positives only, `F(s, v)` with a metric `F`; the official code's is InfoNCE against sampled items.
 //! All take summaries already projected to the vectors' width, `[batch, w]`, and give the mean over the batch.
 //!
-//! candle's `abs` has derivative 1 at 0 and `clamp` none we would rely on; the forms below multiply by a detached sign or
-//! clamp instead, which gives the usual subgradients (0 at 0).
+//! candle's `abs` has derivative 1 at 0; the forms below multiply by a detached sign instead, which gives the usual
+//! subgradient (0 at 0).
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::ops::log_softmax;
+use eager_ops::Ops;
 
 use crate::{ContrastiveConfig, Metric};
 
@@ -26,6 +27,7 @@ pub struct Negatives {
 /// # Errors
 /// When shapes differ, or InfoNCE has no negatives.
 pub fn contrastive(
+    ops: Ops,
     config: &ContrastiveConfig,
     summaries: &Tensor,
     vectors: &Tensor,
@@ -33,7 +35,7 @@ pub fn contrastive(
     negatives: Option<&Negatives>,
 ) -> Result<Tensor> {
     match (config.metric, negatives) {
-        (Metric::SmoothL1, _) => smooth_l1(summaries, vectors),
+        (Metric::SmoothL1, _) => ops.smooth_l1(summaries, vectors),
         (Metric::L1, _) => l1(summaries, vectors),
         (Metric::L2, _) => l2(summaries, vectors),
         (Metric::Cosine, _) => cosine(summaries, vectors),
@@ -49,10 +51,7 @@ pub fn contrastive(
 /// # Errors
 /// When the shapes differ.
 pub fn smooth_l1(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
-    let x = (summaries - vectors)?;
-    // h = c·(x - c/2) with c = clamp(x, -1, 1), and h' = c.
-    let c = x.detach().clamp(-1f32, 1f32)?;
-    (&c * (x - (&c * 0.5)?)?)?.mean_all()
+    Ops::Fused.smooth_l1(summaries, vectors)
 }
 
 /// Mean of `|summary - vector|`.

@@ -1,8 +1,7 @@
 //! The semantic-guided transfer losses (paper §3.4): rebuild the masked tokens of a behaviour code, and tell a true code
 //! from one with tokens replaced, both from the semantic summary.
 
-use candle_core::{D, Result, Tensor};
-use candle_nn::ops::log_softmax;
+use candle_core::{Result, Tensor};
 use eager_ops::{Ops, RowRanges};
 
 /// Mean cross-entropy of the masked tokens. `hidden` `[masked, d]` are the states there, `rows` for every token of the codes
@@ -32,12 +31,6 @@ pub fn reconstruction(
 ///
 /// # Errors
 /// When both are empty.
-pub fn recognition(true_codes: &Tensor, replaced_codes: &Tensor) -> Result<Tensor> {
-    // -log σ(x) is the first of log softmax([x, 0]): finite for every finite x, smooth everywhere.
-    let x = Tensor::cat(&[true_codes, &replaced_codes.neg()?], 0)?;
-    let pairs = Tensor::stack(&[&x, &x.zeros_like()?], 1)?;
-    log_softmax(&pairs, D::Minus1)?
-        .narrow(1, 0, 1)?
-        .mean_all()?
-        .neg()
+pub fn recognition(ops: Ops, true_codes: &Tensor, replaced_codes: &Tensor) -> Result<Tensor> {
+    ops.logistic_loss(true_codes, replaced_codes)
 }

@@ -117,7 +117,15 @@ fn metrics_of_the_contrastive_task() {
                     items: items.to_vec(),
                     vectors: tensor(&negatives, 4, x[0].dtype()),
                 };
-                contrastive(&of(metric), &x[0], &x[1], &targets, Some(&negatives)).unwrap()
+                contrastive(
+                    Ops::Fused,
+                    &of(metric),
+                    &x[0],
+                    &x[1],
+                    &targets,
+                    Some(&negatives),
+                )
+                .unwrap()
             },
             reference,
         );
@@ -155,7 +163,15 @@ fn metrics_of_the_contrastive_task() {
     // At the kinks the subgradient is 0, as in PyTorch.
     for metric in [Metric::L1, Metric::SmoothL1] {
         let s = Var::from_tensor(&tensor(&[0.5, -1.0], 1, DType::F32)).unwrap();
-        let loss = contrastive(&of(metric), &s, &s.as_tensor().detach(), &[0], None).unwrap();
+        let loss = contrastive(
+            Ops::Fused,
+            &of(metric),
+            &s,
+            &s.as_tensor().detach(),
+            &[0],
+            None,
+        )
+        .unwrap();
         let grad = loss.backward().unwrap().get(&s).unwrap().clone();
         assert_eq!(grad.to_vec2::<f32>().unwrap(), [[0.0, 0.0]], "{metric:?}");
     }
@@ -218,7 +234,14 @@ fn recognition_is_binary_cross_entropy() {
     check(
         "recognition",
         &inputs,
-        |x| recognition(&x[0].squeeze(1).unwrap(), &x[1].squeeze(1).unwrap()).unwrap(),
+        |x| {
+            recognition(
+                Ops::Fused,
+                &x[0].squeeze(1).unwrap(),
+                &x[1].squeeze(1).unwrap(),
+            )
+            .unwrap()
+        },
         |x| {
             let own = x[0].iter().map(|&x| -sigmoid(x).ln());
             let other = x[1].iter().map(|&x| -(1.0 - sigmoid(x)).ln());
@@ -228,7 +251,7 @@ fn recognition_is_binary_cross_entropy() {
     // Far out it is finite and linear.
     let far = Tensor::new(&[-200f32], &Device::Cpu).unwrap();
     let near = Tensor::new(&[-200f32], &Device::Cpu).unwrap();
-    let loss = recognition(&far, &near)
+    let loss = recognition(Ops::Fused, &far, &near)
         .unwrap()
         .to_scalar::<f32>()
         .unwrap();

@@ -12,6 +12,8 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::leaves::{Gradients, RowGradients};
 use crate::storage::{is_cpu_f32, tensor, with_slice, with_slices};
 use crate::vector::{add_scaled, dispatch, dot};
@@ -94,10 +96,28 @@ impl Trainable {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Trainable {
+    fn decayed_on_gpu(&self) -> Result<Option<cuda::Buffer<u8>>> {
+        let spans = self.spans();
+        if !cuda::is_cuda_f32(&self.var) || spans.len() < 2 {
+            return Ok(None);
+        }
+        let marks = spans
+            .into_iter()
+            .flat_map(|(range, decayed)| range.map(move |_| u8::from(decayed)));
+        let marks: Vec<u8> = marks.collect();
+        cuda::with([self.var.as_tensor()], |gpu, _| gpu.upload(&marks)).map(Some)
+    }
+}
+
 struct Parameter {
     trainable: Trainable,
     moments: Moments,
     grad: Summed,
+    /// On a GPU, which elements are decayed, where that is neither all nor none.
+    #[cfg(feature = "cuda")]
+    decayed: Option<cuda::Buffer<u8>>,
 }
 
 /// A parameter's summed gradient, whose memory is kept from step to step.
@@ -136,6 +156,8 @@ impl AdamW {
                     )
                 };
                 Ok(Parameter {
+                    #[cfg(feature = "cuda")]
+                    decayed: trainable.decayed_on_gpu()?,
                     trainable,
                     moments,
                     grad: Summed::default(),
@@ -164,6 +186,25 @@ impl AdamW {
         rayon::scope(|_| self.update(grads, learning_rate))
     }
 
+    /// What of the parameters with a gradient is on a GPU.
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, present: &[(usize, Option<Tensor>)]) -> Result<Option<cuda::adamw::Step>> {
+        let slots = present.iter().filter_map(|(i, grad)| {
+            let (p, grad) = (&self.parameters[*i], grad.as_ref()?);
+            match &p.moments {
+                Moments::Device(moments) if cuda::is_cuda_f32(grad) => Some(cuda::adamw::Slot {
+                    var: &p.trainable.var,
+                    grad,
+                    moments,
+                    decayed: p.decayed.as_ref(),
+                    all: !p.trainable.decayed.is_empty(),
+                }),
+                _ => None,
+            }
+        });
+        cuda::adamw::Step::new(&slots.collect::<Vec<_>>())
+    }
+
     fn update(&mut self, grads: &[Gradients], learning_rate: f64) -> Result<f64> {
         let mut squares = 0f64;
         let mut present = vec![];
@@ -185,12 +226,23 @@ impl AdamW {
                     let all = own.iter().map(|&own| Ok(own.clone())).chain(rows);
                     let sum = all.reduce(|sum, grad| sum? + grad?).transpose()?;
                     let Some(sum) = sum else { continue };
+                    #[cfg(feature = "cuda")]
+                    if cuda::is_cuda_f32(&sum) {
+                        present.push((i, Some(sum.contiguous()?)));
+                        continue;
+                    }
                     let norm = sum.sqr()?.sum_all()?.to_dtype(candle_core::DType::F32)?;
                     squares += f64::from(norm.to_scalar::<f32>()?);
                     Some(sum)
                 }
             };
             present.push((i, grad));
+        }
+        #[cfg(feature = "cuda")]
+        let on_gpu = self.on_gpu(&present)?;
+        #[cfg(feature = "cuda")]
+        if let Some(step) = &on_gpu {
+            squares += step.squares()?;
         }
         let norm = squares.sqrt();
         if !norm.is_finite() {
@@ -215,6 +267,10 @@ impl AdamW {
             eps: c.eps,
             keep: 1.0 - learning_rate * c.weight_decay,
         };
+        #[cfg(feature = "cuda")]
+        if let Some(step) = on_gpu {
+            step.apply(update.numbers())?;
+        }
         for (i, grad) in present {
             let p = &mut self.parameters[i];
             let spans = p.trainable.spans();
@@ -229,6 +285,8 @@ impl AdamW {
                     })?;
                     p.grad.forget();
                 }
+                #[cfg(feature = "cuda")]
+                (Moments::Device(_), Some(grad)) if cuda::is_cuda_f32(&grad) => {}
                 (Moments::Device(moments), Some(grad)) => {
                     update.on_device(var, &spans, &grad, moments)?
                 }
@@ -250,7 +308,8 @@ impl AdamW {
                     .iter()
                     .map(|m| tensor(m.clone(), p.trainable.var.dims()))
                     .collect::<Result<_>>()?,
-                Moments::Device(m) => m.clone(),
+                // A GPU's kernel writes the moments where they are.
+                Moments::Device(m) => m.iter().map(Tensor::copy).collect::<Result<_>>()?,
             };
             for (kind, moment) in MOMENTS.iter().zip(moments) {
                 state.insert(format!("{kind}.{}", p.trainable.name), moment);
@@ -285,7 +344,9 @@ impl AdamW {
                 }
                 match &mut p.moments {
                     Moments::Cpu(m) => m[i] = saved.flatten_all()?.to_vec1()?,
-                    Moments::Device(m) => m[i] = saved.to_device(p.trainable.var.device())?,
+                    Moments::Device(m) => {
+                        m[i] = saved.to_device(p.trainable.var.device())?.copy()?;
+                    }
                 }
             }
         }
@@ -425,6 +486,20 @@ impl Update {
             _ => (value * self.factors(var, spans)?)?,
         };
         var.set(&(kept - (direction * self.step_size)?)?)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn numbers(self) -> [f32; 7] {
+        [
+            self.clip,
+            self.beta1,
+            self.beta2,
+            self.step_size,
+            self.v_scale,
+            self.eps,
+            self.keep,
+        ]
+        .map(|x| x as f32)
     }
 
     #[inline(always)]

@@ -3,6 +3,8 @@
 //! NaN (see `storage::uninit`).
 
 mod din;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod next_item;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -18,6 +20,17 @@ fn random(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
     let n = shape.iter().product();
     let data: Vec<f32> = (0..n).map(|_| rng.random_range(-1.5..1.5)).collect();
     Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+}
+
+/// Where the fused operations run: the CPU, and a GPU if this build knows one and the machine has it.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    #[cfg(feature = "cuda")]
+    match crate::gpu(0) {
+        Ok(gpu) => devices.push(gpu),
+        Err(error) => eprintln!("not checked on a GPU: {error}"),
+    }
+    devices
 }
 
 fn values(x: &Tensor) -> Vec<f64> {
@@ -39,22 +52,22 @@ fn close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
     }
 }
 
-/// Runs `f` fused in f32 and plain in f64 and compares output and gradients of a random projection of it.
+/// Runs `f` fused in f32, wherever that can be, and plain in f64 and compares output and gradients of a random projection of it.
 fn check(
     name: &str,
     rng: &mut ChaCha8Rng,
     inputs: &[Tensor],
     f: impl Fn(Ops, &[Tensor]) -> Result<Tensor>,
 ) {
-    let run = |ops: Ops, dtype: DType, weights: Option<&Tensor>| {
+    let run = |ops: Ops, (dtype, device): (DType, &Device), weights: Option<&Tensor>| {
+        let there = |x: &Tensor| x.to_dtype(dtype).unwrap().to_device(device).unwrap();
         let vars: Vec<Var> = inputs
             .iter()
-            .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
+            .map(|x| Var::from_tensor(&there(x)).unwrap())
             .collect();
         let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
         let out = f(ops, &tensors).unwrap();
-        let weights =
-            weights.map_or_else(|| out.ones_like().unwrap(), |w| w.to_dtype(dtype).unwrap());
+        let weights = weights.map_or_else(|| out.ones_like().unwrap(), there);
         let grads = (&out * weights)
             .unwrap()
             .sum_all()
@@ -64,13 +77,22 @@ fn check(
         let grads: Vec<Tensor> = vars.iter().map(|v| grads.get(v).unwrap().clone()).collect();
         (out, grads)
     };
-    let (out, _) = run(Ops::Plain, DType::F64, None);
+    let exact = (DType::F64, &Device::Cpu);
+    let (out, _) = run(Ops::Plain, exact, None);
     let weights = random(rng, out.dims());
-    let (want, want_grads) = run(Ops::Plain, DType::F64, Some(&weights));
-    let (got, got_grads) = run(Ops::Fused, DType::F32, Some(&weights));
-    close(&format!("{name} forward"), &got, &want, 2e-5);
-    for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
-        close(&format!("{name} gradient {i}"), got, want, 5e-5);
+    let (want, want_grads) = run(Ops::Plain, exact, Some(&weights));
+    let empty = inputs.iter().any(|x| x.elem_count() == 0);
+    for device in devices() {
+        // candle has no empty tensors on a GPU.
+        if empty && device.is_cuda() {
+            continue;
+        }
+        let (got, got_grads) = run(Ops::Fused, (DType::F32, &device), Some(&weights));
+        let name = format!("{name} on {:?}", device.location());
+        close(&format!("{name} forward"), &got, &want, 2e-5);
+        for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
+            close(&format!("{name} gradient {i}"), got, want, 5e-5);
+        }
     }
     // Central differences along a random direction of each input.
     let objective = |inputs: &[Tensor]| -> f64 {
@@ -425,6 +447,27 @@ fn tree_cross_entropy_over_siblings() {
 }
 
 #[test]
+fn elementwise_losses() {
+    let mut rng = ChaCha8Rng::seed_from_u64(14);
+    for (n, m, d) in [(1, 1, 1), (5, 9, 7), (200, 130, 33)] {
+        let inputs = [
+            (random(&mut rng, &[n, d]) * 1.5).unwrap(),
+            random(&mut rng, &[n, d]),
+        ];
+        check("smooth_l1", &mut rng, &inputs, |ops, x| {
+            ops.smooth_l1(&x[0], &x[1])
+        });
+        let inputs = [
+            random(&mut rng, &[n]),
+            (random(&mut rng, &[m]) * 20.0).unwrap(),
+        ];
+        check("logistic_loss", &mut rng, &inputs, |ops, x| {
+            ops.logistic_loss(&x[0], &x[1])
+        });
+    }
+}
+
+#[test]
 fn bad_shapes_are_errors_not_panics() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let x = random(&mut rng, &[4, 12]);
@@ -496,7 +539,13 @@ fn adamw_follows_its_formula_and_resumes_exactly() {
         clip_norm: 0.7,
         ..Default::default()
     };
-    for amsgrad in [false, true] {
+    let devices = devices();
+    let cases = [false, true]
+        .into_iter()
+        .flat_map(|amsgrad| devices.iter().map(move |d| (amsgrad, d)));
+    for (amsgrad, device) in cases {
+        let random =
+            |rng: &mut ChaCha8Rng, shape: &[usize]| random(rng, shape).to_device(device).unwrap();
         let config = AdamWConfig {
             amsgrad,
             ..config.clone()

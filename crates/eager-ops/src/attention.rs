@@ -6,10 +6,16 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::Segments;
+#[cfg(feature = "cuda")]
+use crate::cuda::attention::{Sequences, Strided};
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, Gpu};
 use crate::dropout::Mask;
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::{dispatch, dot, exp, max, sum};
@@ -363,6 +369,16 @@ impl Attention {
     }
 }
 
+/// Rows of queries, and of keys and values, without gaps.
+#[cfg(feature = "cuda")]
+fn strided(q: cuda::At, kv: cuda::At, d: usize) -> (Strided, Strided) {
+    let kv = Strided {
+        at: kv,
+        stride: 2 * d,
+    };
+    (Strided { at: q, stride: d }, kv)
+}
+
 /// Attention of `q: [nq, d]` over `kv: [nk, 2·d]`, keys and values side by side.
 pub(crate) struct AttentionOp(pub(crate) Attention);
 
@@ -392,6 +408,21 @@ impl CustomOp2 for AttentionOp {
         Ok((CpuStorage::F32(out), (nq, d).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        q: &CudaStorage,
+        ql: &Layout,
+        kv: &CudaStorage,
+        kvl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let ((nq, d), gpu) = (ql.shape().dims2()?, Gpu::of(q));
+        let out = gpu.uninit(nq * d)?;
+        let (q, kv) = strided(cuda::at(q, ql)?, cuda::at(kv, kvl)?, d);
+        Sequences::new(&gpu, &self.0, d)?.forward(&gpu, out.at(), q, kv)?;
+        gpu.output(out, (nq, d))
+    }
+
     fn bwd(
         &self,
         q: &Tensor,
@@ -400,6 +431,16 @@ impl CustomOp2 for AttentionOp {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let ((nq, d), (nk, _)) = (q.dims2()?, kv.dims2()?);
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return cuda::with([q, kv, grad], |gpu, [q, kv, g]| {
+                let (dq, dkv) = (gpu.uninit(nq * d)?, gpu.uninit(nk * 2 * d)?);
+                let grads = (dq.at(), dkv.at());
+                Sequences::new(gpu, &self.0, d)?.backward(gpu, strided(q, kv, d), g, grads)?;
+                let (dq, dkv) = (gpu.tensor(dq, &[nq, d]), gpu.tensor(dkv, &[nk, 2 * d]));
+                Ok((Some(dq), Some(dkv)))
+            });
+        }
         let op = &self.0;
         with_slice(q, |q| {
             with_slice(kv, |kv| {
@@ -468,4 +509,45 @@ pub(crate) fn prefix_attention(
             )
         });
     out
+}
+
+/// [`prefix_attention`] on a GPU.
+#[cfg(feature = "cuda")]
+pub(crate) fn prefix_attention_on_gpu(
+    queries: &Tensor,
+    past: &[Tensor],
+    rows: &[Vec<u32>],
+    heads: usize,
+) -> Result<Tensor> {
+    let (n, d) = queries.dims2()?;
+    if past.len() > MAX_KEYS {
+        candle_core::bail!("prefix attention: {} steps; at most {MAX_KEYS}", past.len())
+    }
+    let past = past
+        .iter()
+        .map(Tensor::contiguous)
+        .collect::<Result<Vec<_>>>()?;
+    let places = past.iter().map(|step| Ok(cuda::place(step)?.address()));
+    let places = places.collect::<Result<Vec<u64>>>()?;
+    cuda::with([queries], |gpu, [q]| {
+        let (places, rows) = (gpu.upload(&places)?, gpu.upload(&rows.concat())?);
+        let out = gpu.uninit(n * d)?;
+        let sizes = [past.len(), n, d, heads].map(|x| x as i32);
+        let [steps, n_i, d_i, heads_i] = sizes;
+        gpu.launch(
+            "prefix_attention",
+            cuda::Grid::Rows(n * heads),
+            cuda::args![
+                out.at(),
+                q,
+                places.at(),
+                rows.at(),
+                steps,
+                n_i,
+                d_i,
+                heads_i
+            ],
+        )?;
+        Ok(gpu.tensor(out, &[n, d]))
+    })
 }

@@ -5,8 +5,12 @@
 
 use std::sync::{Arc, Mutex};
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, At, Buffer, Gpu, Grid, Matrix as GpuMatrix, args};
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::tree_softmax::softmax_rows;
@@ -15,12 +19,18 @@ use crate::vector::dispatch;
 /// Rows of a block. More of them pack the table less often, fewer keep the logits nearer.
 const ROWS: usize = if cfg!(test) { 8 } else { 128 };
 
+/// Logits that are there at a time on a GPU.
+#[cfg(feature = "cuda")]
+const GPU_LOGITS: usize = if cfg!(test) { 64 } else { 1 << 28 };
+
 /// Mean over rows of `-log softmax(hidden_i · tableᵀ)[target_i]`.
 pub(crate) struct CrossEntropyOp {
     targets: Arc<[u32]>,
     /// Whether there will be a backward pass.
     differentiate: bool,
     kept: Mutex<Option<Gradients>>,
+    #[cfg(feature = "cuda")]
+    kept_on_gpu: Mutex<Option<(Buffer, Buffer)>>,
 }
 
 /// Of the *sum* over rows.
@@ -35,7 +45,60 @@ impl CrossEntropyOp {
             targets: targets.into(),
             differentiate,
             kept: Mutex::new(None),
+            #[cfg(feature = "cuda")]
+            kept_on_gpu: Mutex::new(None),
         }
+    }
+
+    /// Items and width, all shapes fitting.
+    fn check(&self, hidden: &Layout, table: &Layout) -> Result<(usize, usize)> {
+        let ((n, d), (items, width)) = (hidden.shape().dims2()?, table.shape().dims2()?);
+        if n == 0 || n != self.targets.len() || d == 0 || d != width {
+            candle_core::bail!(
+                "cross entropy: hidden {:?}, table {:?}, {} targets",
+                hidden.shape(),
+                table.shape(),
+                self.targets.len()
+            )
+        }
+        if let Some(target) = self.targets.iter().find(|&&t| t as usize >= items) {
+            candle_core::bail!("cross entropy: target {target} in a table of {items} rows")
+        }
+        Ok((items, d))
+    }
+
+    /// As [`CrossEntropyOp::pass`]: the losses of the rows, and the gradients of their sum.
+    #[cfg(feature = "cuda")]
+    fn pass_on_gpu(
+        &self,
+        gpu: &Gpu,
+        (hidden, table): (At, At),
+        (items, d): (usize, usize),
+        differentiate: bool,
+    ) -> Result<(Buffer, Option<(Buffer, Buffer)>)> {
+        let n = self.targets.len();
+        let block = (GPU_LOGITS / items).clamp(1, n);
+        let (logits, losses) = (gpu.uninit(block * items)?, gpu.uninit(n)?);
+        let targets = gpu.upload(&self.targets)?;
+        let grads = match differentiate {
+            true => Some((gpu.uninit(n * d)?, gpu.uninit(items * d)?)),
+            false => None,
+        };
+        let rows = GpuMatrix::new(table, items, d);
+        for first in (0..n).step_by(block) {
+            let own = block.min(n - first);
+            let dlogits = GpuMatrix::new(logits.at(), own, items);
+            let states = GpuMatrix::new(hidden.plus(first * d), own, d);
+            gpu.matmul(logits.at(), states, rows.t(), false)?;
+            let (losses, targets) = (losses.at().plus(first), targets.at().plus(first));
+            let arguments = args![logits.at(), losses, targets, items as i32];
+            gpu.launch("softmax_rows", Grid::Blocks(own), arguments)?;
+            if let Some((dhidden, dtable)) = &grads {
+                gpu.matmul(dhidden.at().plus(first * d), dlogits, rows, false)?;
+                gpu.matmul(dtable.at(), dlogits.t(), states, first > 0)?;
+            }
+        }
+        Ok((losses, grads))
     }
 
     /// The sum over rows, and its gradients if wanted. With `p` the probabilities: `dlogits = p - onehot`,
@@ -108,24 +171,32 @@ impl CustomOp2 for CrossEntropyOp {
         t: &CpuStorage,
         tl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let ((n, d), (items, width)) = (hl.shape().dims2()?, tl.shape().dims2()?);
-        if n == 0 || n != self.targets.len() || d == 0 || d != width {
-            candle_core::bail!(
-                "cross entropy: hidden {:?}, table {:?}, {} targets",
-                hl.shape(),
-                tl.shape(),
-                self.targets.len()
-            )
-        }
-        if let Some(target) = self.targets.iter().find(|&&t| t as usize >= items) {
-            candle_core::bail!("cross entropy: target {target} in a table of {items} rows")
-        }
+        let (_, d) = self.check(hl, tl)?;
         let (loss, grads) = self.pass((slice(h, hl)?, slice(t, tl)?), d, self.differentiate);
         match self.kept.lock() {
             Ok(mut kept) => *kept = grads,
             Err(_) => candle_core::bail!("cross entropy: an earlier pass panicked"),
         }
-        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), ().into()))
+        let mean = loss / self.targets.len() as f64;
+        Ok((CpuStorage::F32(vec![mean as f32]), ().into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        h: &CudaStorage,
+        hl: &Layout,
+        t: &CudaStorage,
+        tl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (size, gpu) = (self.check(hl, tl)?, Gpu::of(h));
+        let operands = (cuda::at(h, hl)?, cuda::at(t, tl)?);
+        let (losses, grads) = self.pass_on_gpu(&gpu, operands, size, self.differentiate)?;
+        if let Some(grads) = grads {
+            cuda::keep(&self.kept_on_gpu, grads)?;
+        }
+        let n = self.targets.len();
+        gpu.output(gpu.mean(losses.at(), n, n)?, ())
     }
 
     fn bwd(
@@ -135,6 +206,26 @@ impl CustomOp2 for CrossEntropyOp {
         _loss: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            let (items, d) = t.dims2()?;
+            let kept = cuda::take(&self.kept_on_gpu)?;
+            return cuda::with([h, t, grad], |gpu, [hidden, table, g]| {
+                let grads = match kept {
+                    Some(grads) => Some(grads),
+                    None => self.pass_on_gpu(gpu, (hidden, table), (items, d), true)?.1,
+                };
+                let Some((dhidden, dtable)) = grads else {
+                    candle_core::bail!("cross entropy: no gradient was made")
+                };
+                let n = self.targets.len();
+                let by = 1.0 / n as f32;
+                gpu.scale(dhidden.at(), g, by, n * d)?;
+                gpu.scale(dtable.at(), g, by, items * d)?;
+                let dhidden = gpu.tensor(dhidden, h.dims());
+                Ok((Some(dhidden), Some(gpu.tensor(dtable, t.dims()))))
+            });
+        }
         let factor = grad.to_scalar::<f32>()? / self.targets.len() as f32;
         let kept = match self.kept.lock() {
             Ok(mut kept) => kept.take(),

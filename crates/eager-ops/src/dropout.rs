@@ -4,9 +4,13 @@
 
 use std::cell::Cell;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, At, Gpu};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::dispatch;
 
@@ -79,6 +83,12 @@ impl Mask {
         }
     }
 
+    /// As the GPU's kernels take it.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn words(self) -> [u32; 4] {
+        [self.low, self.high, self.threshold, self.scale.to_bits()]
+    }
+
     /// The factor of element `index`: 0, or `1 / (1 - p)`.
     #[inline(always)]
     pub(crate) fn factor(self, index: u32) -> f32 {
@@ -124,6 +134,15 @@ fn apply(mask: Mask, x: &[f32], base: Option<&[f32]>) -> Vec<f32> {
     out
 }
 
+/// `mask∘x` on a GPU.
+#[cfg(feature = "cuda")]
+fn dropout_on_gpu(mask: Mask, x: &Tensor) -> Result<Tensor> {
+    cuda::with([x], |gpu, [at]| {
+        let y = gpu.dropout(mask, at, At::NONE, x.elem_count())?;
+        Ok(gpu.tensor(y, x.dims()))
+    })
+}
+
 /// `mask∘x`.
 pub(crate) struct DropoutOp(pub(crate) Mask);
 
@@ -139,7 +158,18 @@ impl CustomOp1 for DropoutOp {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, xl: &Layout) -> Result<(CudaStorage, Shape)> {
+        let gpu = Gpu::of(x);
+        let y = gpu.dropout(self.0, cuda::at(x, xl)?, At::NONE, xl.shape().elem_count())?;
+        gpu.output(y, xl.shape())
+    }
+
     fn bwd(&self, x: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return dropout_on_gpu(self.0, grad).map(Some);
+        }
         with_slice(grad, |g| {
             Ok(Some(tensor(apply(self.0, g, None), x.dims())?))
         })
@@ -174,6 +204,27 @@ impl CustomOp2 for AddDropoutOp {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        r: &CudaStorage,
+        rl: &Layout,
+        x: &CudaStorage,
+        xl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        if rl.shape() != xl.shape() {
+            candle_core::bail!(
+                "add_dropout: residual {:?} and input {:?} differ",
+                rl.shape(),
+                xl.shape()
+            )
+        }
+        let gpu = Gpu::of(x);
+        let n = xl.shape().elem_count();
+        let y = gpu.dropout(self.0, cuda::at(x, xl)?, cuda::at(r, rl)?, n)?;
+        gpu.output(y, xl.shape())
+    }
+
     fn bwd(
         &self,
         _r: &Tensor,
@@ -181,6 +232,10 @@ impl CustomOp2 for AddDropoutOp {
         _out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return Ok((Some(grad.clone()), Some(dropout_on_gpu(self.0, grad)?)));
+        }
         let dx = with_slice(grad, |g| tensor(apply(self.0, g, None), x.dims()))?;
         Ok((Some(grad.clone()), Some(dx)))
     }

@@ -7,9 +7,13 @@ use std::f64::consts::TAU;
 use std::ops::Range;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use crate::Segments;
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, At, Buffer, Gpu, Grid, args};
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::dispatch;
@@ -145,6 +149,21 @@ impl CustomOp2 for FrequencyFilterOp {
         Ok((CpuStorage::F32(y), (n, d).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        xl: &Layout,
+        scale: &CudaStorage,
+        sl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let d = self.low_pass.check(xl.shape(), sl.shape(), &self.rows)?;
+        let (gpu, places) = (Gpu::of(x), (cuda::at(x, xl)?, cuda::at(scale, sl)?));
+        let filter = self.on_gpu(&gpu)?;
+        let y = filter.apply(&gpu, places, At::NONE, d)?;
+        gpu.output(y, (filter.outputs, d))
+    }
+
     /// `dlow = (1 - s²)∘g`, `dx = lowᵀ(dlow) + s²∘g`, `ds = 2s∘Σ (x - low)∘g`.
     fn bwd(
         &self,
@@ -154,12 +173,88 @@ impl CustomOp2 for FrequencyFilterOp {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let d = self.low_pass.check(x.shape(), scale.shape(), &self.rows)?;
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return cuda::with([x, scale, grad], |gpu, [at, scale, g]| {
+                let (filter, n) = (self.on_gpu(gpu)?, x.dim(0)?);
+                let dx = gpu.uninit(n * d)?;
+                let arguments = args![dx.at(), scale, g, filter.words, n as i32, d as i32];
+                let grid = Grid::Elements(n * d);
+                gpu.launch("frequency_filter_backward", grid, arguments)?;
+                let terms = filter.apply(gpu, (at, scale), g, d)?;
+                let ds = gpu.uninit(d)?;
+                gpu.column_sums(ds.at(), terms.at(), filter.outputs, d)?;
+                Ok((Some(gpu.tensor(dx, x.dims())), Some(gpu.tensor(ds, &[d]))))
+            });
+        }
         let (dx, ds) = with_slice(x, |x| {
             with_slice(scale, |scale| {
                 with_slice(grad, |g| Ok(self.backward(x, scale, g, d)))
             })
         })?;
         Ok((Some(tensor(dx, x.dims())?), Some(tensor(ds, &[d])?)))
+    }
+}
+
+/// The filter as the kernels take it.
+#[cfg(feature = "cuda")]
+struct OnGpu {
+    words: [u64; 6],
+    /// Rows of the output.
+    outputs: usize,
+    _matrix: Buffer,
+    _lists: Buffer<u32>,
+}
+
+#[cfg(feature = "cuda")]
+impl OnGpu {
+    /// The output; with its gradient `g` the terms of the scale's gradient.
+    fn apply(&self, gpu: &Gpu, (x, scale): (At, At), g: At, d: usize) -> Result<Buffer> {
+        let y = gpu.uninit(self.outputs * d)?;
+        gpu.launch(
+            "frequency_filter",
+            Grid::Elements(self.outputs * d),
+            args![
+                y.at(),
+                x,
+                scale,
+                g,
+                self.words,
+                self.outputs as i32,
+                d as i32
+            ],
+        )?;
+        Ok(y)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl FrequencyFilterOp {
+    fn on_gpu(&self, gpu: &Gpu) -> Result<OnGpu> {
+        let low_pass = &self.low_pass;
+        let (mut sources, mut firsts) = (vec![], vec![0]);
+        for own in low_pass.outputs(&self.rows) {
+            sources.extend(own.map(|row| row as u32));
+            firsts.push(sources.len() as u32);
+        }
+        let outputs = sources.len();
+        let lists = gpu.upload(&[sources, firsts].concat())?;
+        let matrix = gpu.upload(&low_pass.matrix)?;
+        let (first, owner) = self.rows.on_gpu(gpu)?;
+        let first_output = lists.at().plus(outputs);
+        let places = [matrix.at(), owner, first, lists.at(), first_output];
+        let sizes = low_pass.outputs as u64 | (low_pass.length as u64) << 32;
+        let mut words = [sizes; 6];
+        words
+            .iter_mut()
+            .zip(places)
+            .for_each(|(word, at)| *word = at.address());
+        Ok(OnGpu {
+            words,
+            outputs,
+            _matrix: matrix,
+            _lists: lists,
+        })
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, Gpu};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::{add_scaled, dispatch};
 
@@ -30,8 +34,28 @@ impl CustomOp1 for GatherOp {
         Ok((CpuStorage::F32(y), (self.ids.len(), d).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, table: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (rows, d) = layout.shape().dims2()?;
+        if let Some((i, id)) = (self.ids.iter().enumerate()).find(|&(_, &id)| id as usize >= rows) {
+            candle_core::bail!("gather: id {id} at position {i} in a table of {rows} rows")
+        }
+        let (gpu, n) = (Gpu::of(table), self.ids.len());
+        let y = gpu.uninit(n * d)?;
+        let ids = gpu.upload(&self.ids)?;
+        gpu.gather(y.at(), cuda::at(table, layout)?, &ids, n, d)?;
+        gpu.output(y, (n, d))
+    }
+
     fn bwd(&self, table: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (rows, d) = table.dims2()?;
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return cuda::with([grad], |gpu, [g]| {
+                let sums = gpu.sum_at(g, &self.ids, rows, d)?;
+                Ok(Some(gpu.tensor(sums, &[rows, d])))
+            });
+        }
         with_slice(grad, |g| {
             let mut sums = vec![0.0; rows * d];
             dispatch(

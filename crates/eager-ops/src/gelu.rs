@@ -1,8 +1,12 @@
 //! The tanh form of GELU: `x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, At, Gpu};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::{dispatch, exp};
 
@@ -90,7 +94,23 @@ impl CustomOp1 for GeluOp {
         Ok((CpuStorage::F32(y), xl.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, xl: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (gpu, n) = (Gpu::of(x), xl.shape().elem_count());
+        let y = gpu.uninit(n)?;
+        gpu.gelu(y.at(), cuda::at(x, xl)?, At::NONE, n, 1)?;
+        gpu.output(y, xl.shape())
+    }
+
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return cuda::with([x, grad], |gpu, [at, g]| {
+                let dx = gpu.uninit(x.elem_count())?;
+                gpu.gelu_backward(dx.at(), g, at, At::NONE, x.elem_count(), 1)?;
+                Ok(Some(gpu.tensor(dx, x.dims())))
+            });
+        }
         let dims = x.dims();
         with_slice(x, |x| {
             with_slice(grad, |g| {

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use crate::attention::Attention;
-use crate::storage::is_cpu_f32;
+use crate::storage::has_kernels;
 use crate::{Dropout, Ops, Segments};
 
 pub use parts::LayerShape;
+pub(crate) use parts::{Affine, Parts};
 
 use fused::LayerOp;
-use parts::{Affine, Parts};
 
 /// Which sequences a layer runs over, and what of them is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +109,7 @@ impl Layer {
             )
         }
         let queries = Queries::new(&input)?;
-        if ops == Ops::Fused && is_cpu_f32(x) {
+        if ops == Ops::Fused && has_kernels(x) {
             let op = LayerOp::new(&self.shape, &input, queries, dropout);
             return op.apply(x, input.memory.map(|(memory, _)| memory), &self.packed);
         }

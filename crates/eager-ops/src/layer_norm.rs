@@ -1,8 +1,12 @@
 //! `y = (x - mean) / sqrt(var + eps) · w + b` over the last dimension of `x: [n, d]`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, At, Buffer, Gpu};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::{add_scaled, dispatch, dot, sum};
 
@@ -48,6 +52,37 @@ pub(crate) fn backward(
     }
 }
 
+/// Rows and width.
+fn check(x: &Layout, w: &Layout, b: &Layout) -> Result<(usize, usize)> {
+    let (n, d) = x.shape().dims2()?;
+    if d == 0 || w.shape().dims1()? != d || b.shape().dims1()? != d {
+        candle_core::bail!(
+            "layer_norm: x {:?}, w {:?}, b {:?}",
+            x.shape(),
+            w.shape(),
+            b.shape()
+        )
+    }
+    Ok((n, d))
+}
+
+#[cfg(feature = "cuda")]
+impl LayerNormOp {
+    /// The output, the normalised rows and the reciprocal standard deviations.
+    fn normal_on_gpu(
+        &self,
+        gpu: &Gpu,
+        x: At,
+        affine: (At, At),
+        (n, d): (usize, usize),
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        let (y, normal, rstd) = (gpu.uninit(n * d)?, gpu.uninit(n * d)?, gpu.uninit(n)?);
+        let out = (y.at(), normal.at(), rstd.at());
+        gpu.add_norm(out, (x, At::NONE, At::NONE, None), affine, self.eps, (n, d))?;
+        Ok((y, normal, rstd))
+    }
+}
+
 impl CustomOp3 for LayerNormOp {
     fn name(&self) -> &'static str {
         "fused-layer-norm"
@@ -62,15 +97,7 @@ impl CustomOp3 for LayerNormOp {
         b: &CpuStorage,
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (n, d) = xl.shape().dims2()?;
-        if d == 0 || wl.shape().dims1()? != d || bl.shape().dims1()? != d {
-            candle_core::bail!(
-                "layer_norm: x {:?}, w {:?}, b {:?}",
-                xl.shape(),
-                wl.shape(),
-                bl.shape()
-            )
-        }
+        let (n, d) = check(xl, wl, bl)?;
         let (x, w, b) = (slice(x, xl)?, slice(w, wl)?, slice(b, bl)?);
         let mut y = uninit(n * d);
         y.par_chunks_mut(ROWS * d)
@@ -92,6 +119,25 @@ impl CustomOp3 for LayerNormOp {
         Ok((CpuStorage::F32(y), (n, d).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        xl: &Layout,
+        w: &CudaStorage,
+        wl: &Layout,
+        b: &CudaStorage,
+        bl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (n, d) = check(xl, wl, bl)?;
+        let affine = (cuda::at(w, wl)?, cuda::at(b, bl)?);
+        let gpu = Gpu::of(x);
+        let y = self
+            .normal_on_gpu(&gpu, cuda::at(x, xl)?, affine, (n, d))?
+            .0;
+        gpu.output(y, (n, d))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -101,6 +147,23 @@ impl CustomOp3 for LayerNormOp {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (n, d) = x.dims2()?;
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return cuda::with([x, w, grad], |gpu, [x, w, g]| {
+                // Scale and shift make the output, which is not wanted here.
+                let (_, normal, rstd) = self.normal_on_gpu(gpu, x, (w, w), (n, d))?;
+                let (dx, dw, db) = (gpu.uninit(n * d)?, gpu.uninit(d)?, gpu.uninit(d)?);
+                let norm = (normal.at(), rstd.at(), w, None);
+                gpu.add_norm_backward((dx.at(), At::NONE), g, norm, (n, d))?;
+                let sums = (dw.at(), db.at(), At::NONE);
+                gpu.norm_column_sums(sums, (g, normal.at(), At::NONE), (n, d))?;
+                Ok((
+                    Some(gpu.tensor(dx, &[n, d])),
+                    Some(gpu.tensor(dw, &[d])),
+                    Some(gpu.tensor(db, &[d])),
+                ))
+            });
+        }
         with_slice(x, |x| {
             with_slice(w, |w| {
                 with_slice(grad, |g| all_rows_backward(x, w, g, n, d, self.eps))

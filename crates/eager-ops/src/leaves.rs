@@ -110,6 +110,16 @@ impl Gradients {
 impl RowGradients {
     /// Of the table's size.
     pub(crate) fn dense(&self, table: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::is_cuda_f32(&self.grad) {
+            let (n, d) = self.grad.dims2()?;
+            return crate::cuda::with([&self.grad], |gpu, [grad]| {
+                let sums = gpu.zeros(table.elem_count())?;
+                let ids = gpu.upload(&self.ids)?;
+                gpu.add_at(sums.at(), grad, &ids, n, d)?;
+                Ok(gpu.tensor(sums, table.dims()))
+            });
+        }
         let ids = Tensor::from_slice(&self.ids, self.ids.len(), table.device())?;
         table.zeros_like()?.index_add(&ids, &self.grad, 0)
     }

@@ -32,6 +32,8 @@ mod attention;
 mod batch_norm;
 mod columns;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod dice;
 mod dropout;
 mod frequency;
@@ -60,6 +62,8 @@ mod against_plain;
 pub use adamw::{AdamW, AdamWConfig, Trainable};
 pub use attention::MAX_KEYS;
 pub use columns::ColumnStatistics;
+#[cfg(feature = "cuda")]
+pub use cuda::gpu;
 pub use dropout::Dropout;
 pub use frequency::LowPass;
 pub use layer::{Attended, Layer, LayerInput, LayerShape};

@@ -18,7 +18,7 @@ use crate::gelu::GeluOp;
 use crate::layer_norm::LayerNormOp;
 use crate::linear::LinearOp;
 use crate::pair_linear::PairLinearOp;
-use crate::storage::{is_cpu_f32, tensor, with_slice, with_slices};
+use crate::storage::{has_kernels, is_cpu_f32, tensor, with_slice, with_slices};
 use crate::tree_scores::{self, TreeScores};
 use crate::tree_softmax::{RowRanges, TreeCrossEntropyOp};
 use crate::weighted_sum::WeightedSumOp;
@@ -28,7 +28,8 @@ use crate::{Attended, Pairs, Segments, plain};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ops {
-    /// One kernel an operation, with its own backward: f32 on the CPU. Anything else runs the plain form.
+    /// One kernel an operation, with its own backward: f32 on the CPU, and most of them on an NVIDIA GPU. Anything else runs
+    /// the plain form.
     #[default]
     Fused,
     /// candle's own differentiable operations.
@@ -37,6 +38,11 @@ pub enum Ops {
 
 impl Ops {
     fn fused(self, operand: &Tensor) -> bool {
+        self == Self::Fused && has_kernels(operand)
+    }
+
+    /// Of operations that have no kernels for GPUs.
+    fn fused_on_cpu(self, operand: &Tensor) -> bool {
         self == Self::Fused && is_cpu_f32(operand)
     }
 
@@ -189,7 +195,11 @@ impl Ops {
                 )
             }
         }
-        if self.fused(queries) {
+        #[cfg(feature = "cuda")]
+        if self == Self::Fused && crate::cuda::is_cuda_f32(queries) {
+            return attention::prefix_attention_on_gpu(queries, past, rows, heads);
+        }
+        if self.fused_on_cpu(queries) {
             let past = past
                 .iter()
                 .map(|step| step.contiguous())
@@ -229,7 +239,7 @@ impl Ops {
         if self.fused(hidden) {
             hidden
                 .contiguous()?
-                .apply_op2(&table.contiguous()?, TreeCrossEntropyOp(rows.clone()))
+                .apply_op2(&table.contiguous()?, TreeCrossEntropyOp::new(rows))
         } else {
             plain::tree_cross_entropy(hidden, table, rows)
         }
@@ -248,6 +258,37 @@ impl Ops {
         } else {
             plain::cross_entropy(hidden, table, targets)
         }
+    }
+
+    /// Mean of `h(x - y)`, `h(z) = z²/2` where `|z| < 1`, else `|z| - 1/2`, over all elements. Scalar out.
+    ///
+    /// # Errors
+    /// When the shapes differ.
+    pub fn smooth_l1(self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self == Self::Fused && crate::cuda::is_cuda_f32(x) {
+            use crate::cuda::losses::{Kind, MeanLossOp};
+            let op = MeanLossOp::new(Kind::SmoothL1);
+            return x.contiguous()?.apply_op2(&y.contiguous()?, op);
+        }
+        plain::smooth_l1(x, y)
+    }
+
+    /// Mean binary cross-entropy of logits `[n]` whose label is 1 and `[m]` whose label is 0: of `-log σ(x)` and `-log σ(-x)`.
+    /// Scalar out.
+    ///
+    /// # Errors
+    /// When both are empty.
+    pub fn logistic_loss(self, positive: &Tensor, negative: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self == Self::Fused && crate::cuda::is_cuda_f32(positive) {
+            use crate::cuda::losses::{Kind, MeanLossOp};
+            let op = MeanLossOp::new(Kind::Logistic);
+            return positive
+                .contiguous()?
+                .apply_op2(&negative.contiguous()?, op);
+        }
+        plain::logistic_loss(positive, negative)
     }
 
     /// `low + scale²∘(x - low)` of packed sequences, with `low` what `low_pass` keeps of them, each filled up with zeros
@@ -301,7 +342,7 @@ impl Ops {
         known: Option<&ColumnStatistics>,
         eps: f64,
     ) -> Result<(Tensor, ColumnStatistics)> {
-        if !self.fused(x) {
+        if !self.fused_on_cpu(x) {
             return plain::batch_norm(x, w, b, known, eps);
         }
         let x = x.contiguous()?;
@@ -325,7 +366,7 @@ impl Ops {
         known: Option<&ColumnStatistics>,
         eps: f64,
     ) -> Result<(Tensor, ColumnStatistics)> {
-        if !self.fused(x) {
+        if !self.fused_on_cpu(x) {
             return plain::dice(x, alpha, known, eps);
         }
         let x = x.contiguous()?;
@@ -363,7 +404,7 @@ impl Ops {
                 w.shape()
             )
         }
-        if self.fused(left) {
+        if self.fused_on_cpu(left) {
             let (left, right) = (left.contiguous()?, right.contiguous()?);
             left.apply_op3(&right, &w.contiguous()?, PairLinearOp(pairs.clone()))
         } else {
@@ -385,7 +426,7 @@ impl Ops {
                 pairs.len()
             )
         }
-        if self.fused(weights) {
+        if self.fused_on_cpu(weights) {
             let weights = weights.contiguous()?;
             weights.apply_op2(&values.contiguous()?, WeightedSumOp(pairs.clone()))
         } else {

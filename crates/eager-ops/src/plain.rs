@@ -161,6 +161,26 @@ pub(crate) fn cross_entropy(hidden: &Tensor, table: &Tensor, targets: &[u32]) ->
         .neg()
 }
 
+/// See [`crate::Ops::smooth_l1`]. candle's `abs` has derivative 1 at 0 and `clamp` none we would rely on; multiplied by a
+/// detached clamp it has the usual subgradients, 0 at 0.
+pub(crate) fn smooth_l1(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let x = (x - y)?;
+    // h = c·(x - c/2) with c = clamp(x, -1, 1), and h' = c.
+    let c = x.detach().clamp(-1f32, 1f32)?;
+    (&c * (x - (&c * 0.5)?)?)?.mean_all()
+}
+
+/// See [`crate::Ops::logistic_loss`].
+pub(crate) fn logistic_loss(positive: &Tensor, negative: &Tensor) -> Result<Tensor> {
+    // -log σ(x) is the first of log softmax([x, 0]): finite for every finite x, smooth everywhere.
+    let x = Tensor::cat(&[positive, &negative.neg()?], 0)?;
+    let pairs = Tensor::stack(&[&x, &x.zeros_like()?], 1)?;
+    log_softmax(&pairs, D::Minus1)?
+        .narrow(1, 0, 1)?
+        .mean_all()?
+        .neg()
+}
+
 /// See [`crate::Ops::frequency_filter`].
 pub(crate) fn frequency_filter(
     x: &Tensor,
@@ -203,7 +223,7 @@ fn normalise(
     if known.is_none() && x.dim(0)? == 0 {
         candle_core::bail!("column statistics: x {:?} has no elements", x.shape())
     }
-    let cast = |s: &Tensor| s.to_dtype(x.dtype())?.unsqueeze(0);
+    let cast = |s: &Tensor| s.to_device(x.device())?.to_dtype(x.dtype())?.unsqueeze(0);
     let mean = known.map_or_else(|| x.mean_keepdim(0), |k| cast(&k.mean))?; // [1, d]
     let centred = x.broadcast_sub(&mean)?;
     let var = known.map_or_else(|| centred.sqr()?.mean_keepdim(0), |k| cast(&k.var))?;

@@ -6,10 +6,21 @@ use std::sync::Arc;
 /// Row ranges of packed sequences: sequence `i` holds rows `offsets[i]..offsets[i + 1]`.
 ///
 /// Cheap to clone. Lengths may differ and may be zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Segments {
     offsets: Arc<[u32]>,
+    /// The offsets and every row's sequence on a GPU, once they were wanted there.
+    #[cfg(feature = "cuda")]
+    on_gpu: Arc<std::sync::OnceLock<crate::cuda::Buffer<u32>>>,
 }
+
+impl PartialEq for Segments {
+    fn eq(&self, other: &Self) -> bool {
+        self.offsets == other.offsets
+    }
+}
+
+impl Eq for Segments {}
 
 impl Segments {
     /// Sequences of the given lengths, one after the other.
@@ -21,14 +32,12 @@ impl Segments {
                 end
             }))
             .collect();
-        Self { offsets }
+        Self::of(offsets)
     }
 
     /// `n` sequences of `length` rows each.
     pub fn uniform(n: usize, length: usize) -> Self {
-        Self {
-            offsets: (0..=n).map(|i| (i * length) as u32).collect(),
-        }
+        Self::of((0..=n).map(|i| (i * length) as u32).collect())
     }
 
     /// From offsets that start at 0 and never decrease, one more than there are sequences.
@@ -41,9 +50,34 @@ impl Segments {
                 "segments: offsets must start at 0 and never decrease, got {offsets:?}"
             )
         }
-        Ok(Self {
-            offsets: offsets.into(),
-        })
+        Ok(Self::of(offsets.into()))
+    }
+
+    fn of(offsets: Arc<[u32]>) -> Self {
+        Self {
+            offsets,
+            #[cfg(feature = "cuda")]
+            on_gpu: Arc::default(),
+        }
+    }
+
+    /// The offsets and every row's sequence in GPU memory.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_gpu(
+        &self,
+        gpu: &crate::cuda::Gpu,
+    ) -> candle_core::Result<(crate::cuda::At, crate::cuda::At)> {
+        let buffer = match self.on_gpu.get() {
+            Some(buffer) => buffer,
+            None => {
+                let owners = self.iter().enumerate();
+                let owners = owners.flat_map(|(s, rows)| rows.map(move |_| s as u32));
+                let all: Vec<u32> = self.offsets.iter().copied().chain(owners).collect();
+                let buffer = gpu.upload(&all)?;
+                self.on_gpu.get_or_init(|| buffer)
+            }
+        };
+        Ok((buffer.at(), buffer.at().plus(self.offsets.len())))
     }
 
     /// How many sequences there are.

@@ -44,6 +44,15 @@ pub(crate) fn is_cpu_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == DType::F32
 }
 
+/// Whether the fused operations of layers and losses have kernels for this tensor.
+pub(crate) fn has_kernels(tensor: &Tensor) -> bool {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::is_cuda_f32(tensor) {
+        return true;
+    }
+    is_cpu_f32(tensor)
+}
+
 /// A CPU tensor that owns `data`.
 pub(crate) fn tensor(data: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(data, shape, &Device::Cpu)

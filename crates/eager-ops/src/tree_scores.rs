@@ -78,6 +78,11 @@ pub(crate) fn tree_scores(
         end += r.len();
         end
     }));
+    #[cfg(feature = "cuda")]
+    if fused && crate::cuda::is_cuda_f32(hidden) {
+        let values = on_gpu(hidden, table, ranges, &offsets)?;
+        return Ok(TreeScores { values, offsets });
+    }
     let values = if fused {
         with_slice(hidden, |hidden| {
             with_slice(table, |table| {
@@ -88,6 +93,31 @@ pub(crate) fn tree_scores(
         plain_packed(hidden, table, ranges)?
     };
     Ok(TreeScores { values, offsets })
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(
+    hidden: &Tensor,
+    table: &Tensor,
+    ranges: &[Range<u32>],
+    offsets: &[usize],
+) -> Result<Vec<f32>> {
+    use crate::cuda::{Grid, args, with};
+    let (n, d) = hidden.dims2()?;
+    let all = offsets[n];
+    with([hidden, table], |gpu, [hidden, table]| {
+        let mut lists: Vec<u32> = ranges.iter().map(|r| r.start).collect();
+        lists.extend(ranges.iter().map(|r| r.end - r.start));
+        lists.extend(offsets[..n].iter().map(|&at| at as u32));
+        let lists = gpu.upload(&lists)?;
+        let places = [0, n, 2 * n, 0].map(|at| lists.at().plus(at));
+        let scores = gpu.uninit(all)?;
+        let arguments = args![scores.at(), hidden, table, places, d as i32];
+        gpu.launch("tree_scores", Grid::Blocks(n), arguments)?;
+        let mut scores = gpu.read(&scores)?;
+        scores.truncate(all); // a buffer of nothing has one
+        Ok(scores)
+    })
 }
 
 fn packed(

@@ -7,8 +7,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, At, Buffer, Gpu, Grid, args};
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::{dispatch, exp, max, sum};
@@ -87,7 +91,157 @@ impl RowRanges {
 }
 
 /// Mean over rows of `-log softmax(hidden_i · table[range_i]ᵀ)[target_i]`.
-pub(crate) struct TreeCrossEntropyOp(pub(crate) RowRanges);
+pub(crate) struct TreeCrossEntropyOp {
+    rows: RowRanges,
+    /// What the GPU's forward pass leaves for the backward pass.
+    #[cfg(feature = "cuda")]
+    kept: std::sync::Mutex<Option<OnGpu>>,
+}
+
+impl TreeCrossEntropyOp {
+    pub(crate) fn new(rows: &RowRanges) -> Self {
+        Self {
+            rows: rows.clone(),
+            #[cfg(feature = "cuda")]
+            kept: std::sync::Mutex::new(None),
+        }
+    }
+
+    /// The width of rows, all shapes fitting.
+    fn check(&self, hidden: &Layout, table: &Layout) -> Result<usize> {
+        let ((n, d), (nodes, table_d)) = (hidden.shape().dims2()?, table.shape().dims2()?);
+        if n != self.rows.len() || d != table_d {
+            candle_core::bail!(
+                "tree softmax: hidden {:?}, table {:?}, {} rows",
+                hidden.shape(),
+                table.shape(),
+                self.rows.len()
+            )
+        }
+        if let Some(range) = self.rows.ranges.iter().find(|r| r.end as usize > nodes) {
+            candle_core::bail!("tree softmax: range {range:?} in a table of {nodes} rows")
+        }
+        Ok(d)
+    }
+}
+
+/// The gradient of the summed loss by every logit, and which logits there are.
+#[cfg(feature = "cuda")]
+struct OnGpu {
+    dlogits: Buffer,
+    _lists: Buffer<u32>,
+    /// As in the kernels: a row's first table row, how many, where their logits lie, the target among them.
+    ranges: [At; 4],
+    /// Table rows of any range, the group of rows that has each, where a group begins, rows by group.
+    nodes: usize,
+    groups: [At; 4],
+}
+
+#[cfg(feature = "cuda")]
+impl TreeCrossEntropyOp {
+    /// The mean loss, a scalar.
+    fn forward_on_gpu(
+        &self,
+        gpu: &Gpu,
+        hidden: At,
+        table: At,
+        d: usize,
+    ) -> Result<(Buffer, OnGpu)> {
+        let (n, rows) = (self.rows.len(), &self.rows);
+        let counts = rows.ranges.iter().map(|r| r.end - r.start);
+        let mut logits = 0;
+        let places = counts.clone().map(|count| {
+            let place = logits;
+            logits += count;
+            place
+        });
+        let targets = rows
+            .ranges
+            .iter()
+            .zip(&*rows.targets)
+            .map(|(r, t)| t - r.start);
+        let (mut nodes, mut of_nodes, mut starts, mut order) = (vec![], vec![], vec![0], vec![]);
+        for (group, (range, own)) in rows.groups().into_iter().enumerate() {
+            of_nodes.extend(range.clone().map(|_| group as u32));
+            nodes.extend(range.map(|node| node as u32));
+            order.extend(own.into_iter().map(|row| row as u32));
+            starts.push(order.len() as u32);
+        }
+        let firsts = rows.ranges.iter().map(|r| r.start);
+        let mut lists: Vec<u32> = firsts.chain(counts).collect();
+        lists.extend(places.collect::<Vec<_>>());
+        lists.extend(targets);
+        let lengths = [nodes.len(), nodes.len(), starts.len(), order.len()];
+        [nodes, of_nodes, starts, order]
+            .iter()
+            .for_each(|list| lists.extend(list));
+        let lists = gpu.upload(&lists)?;
+        let ranges = [0, n, 2 * n, 3 * n].map(|at| lists.at().plus(at));
+        let mut at = 4 * n;
+        let groups = lengths.map(|length| {
+            at += length;
+            lists.at().plus(at - length)
+        });
+        let dlogits = gpu.uninit(logits as usize)?;
+        let losses = gpu.uninit(n)?;
+        let arguments = args![dlogits.at(), losses.at(), hidden, table, ranges, d as i32];
+        gpu.launch("tree_softmax", Grid::Blocks(n), arguments)?;
+        let loss = gpu.mean(losses.at(), n, n)?;
+        let kept = OnGpu {
+            dlogits,
+            _lists: lists,
+            ranges,
+            nodes: lengths[0],
+            groups,
+        };
+        Ok((loss, kept))
+    }
+
+    fn backward_on_gpu(
+        &self,
+        h: &Tensor,
+        t: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((n, d), nodes, tracked) = (h.dims2()?, t.dim(0)?, t.track_op());
+        let kept = cuda::take(&self.kept)?;
+        cuda::with([h, t, grad], |gpu, [hidden, table, g]| {
+            // Whoever differentiates a graph twice waits for a second pass here.
+            let kept = match kept {
+                Some(kept) => kept,
+                None => self.forward_on_gpu(gpu, hidden, table, d)?.1,
+            };
+            let (by, dlogits) = (1.0 / n as f32, kept.dlogits.at());
+            let dh = gpu.uninit(n * d)?;
+            let arguments = args![dh.at(), dlogits, table, g, by, kept.ranges, d as i32];
+            gpu.launch("tree_dhidden", Grid::Blocks(n), arguments)?;
+            let mut dt = None;
+            if tracked {
+                let sums = gpu.zeros(nodes * d)?;
+                let [own, of, starts, order] = kept.groups;
+                gpu.launch(
+                    "tree_dtable",
+                    Grid::Blocks(kept.nodes),
+                    args![
+                        sums.at(),
+                        dlogits,
+                        hidden,
+                        g,
+                        by,
+                        kept.ranges,
+                        own,
+                        of,
+                        starts,
+                        order,
+                        d as i32
+                    ],
+                )?;
+                dt = Some(gpu.tensor(sums, &[nodes, d]));
+            }
+            Ok((Some(gpu.tensor(dh, &[n, d])), dt))
+        })
+    }
+}
 
 /// The rows of `hidden` named by `rows`, side by side.
 fn collect_rows(hidden: &[f32], rows: &[usize], d: usize) -> Vec<f32> {
@@ -133,21 +287,10 @@ impl CustomOp2 for TreeCrossEntropyOp {
         t: &CpuStorage,
         tl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let ((n, d), (nodes, table_d)) = (hl.shape().dims2()?, tl.shape().dims2()?);
-        if n != self.0.len() || d != table_d {
-            candle_core::bail!(
-                "tree softmax: hidden {:?}, table {:?}, {} rows",
-                hl.shape(),
-                tl.shape(),
-                self.0.len()
-            )
-        }
+        let d = self.check(hl, tl)?;
         let (hidden, table) = (slice(h, hl)?, slice(t, tl)?);
         let mut loss = 0f64;
-        for (range, rows) in self.0.groups() {
-            if range.end > nodes {
-                candle_core::bail!("tree softmax: range {range:?} in a table of {nodes} rows")
-            }
+        for (range, rows) in self.rows.groups() {
             let mut logits = uninit(rows.len() * range.len());
             let own = collect_rows(hidden, &rows, d);
             let children = Matrix::new(&table[range.start * d..range.end * d], range.len(), d);
@@ -160,7 +303,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
             let targets: Vec<f32> = rows
                 .iter()
                 .zip(logits.chunks_exact(range.len()))
-                .map(|(&r, logits)| logits[self.0.targets[r] as usize - range.start])
+                .map(|(&r, logits)| logits[self.rows.targets[r] as usize - range.start])
                 .collect();
             for (normaliser, target) in softmax_rows(&mut logits, range.len())
                 .into_iter()
@@ -169,7 +312,22 @@ impl CustomOp2 for TreeCrossEntropyOp {
                 loss += f64::from(normaliser - target);
             }
         }
-        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), ().into()))
+        let mean = loss / self.rows.len() as f64;
+        Ok((CpuStorage::F32(vec![mean as f32]), ().into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        h: &CudaStorage,
+        hl: &Layout,
+        t: &CudaStorage,
+        tl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (d, gpu) = (self.check(hl, tl)?, Gpu::of(h));
+        let (loss, kept) = self.forward_on_gpu(&gpu, cuda::at(h, hl)?, cuda::at(t, tl)?, d)?;
+        cuda::keep(&self.kept, kept)?;
+        gpu.output(loss, ())
     }
 
     /// With `p` the probabilities: `dlogits = (p - onehot)·g/n`, `dhidden = dlogits·table[range]`,
@@ -181,6 +339,10 @@ impl CustomOp2 for TreeCrossEntropyOp {
         _loss: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return self.backward_on_gpu(h, t, grad);
+        }
         let ((n, d), (nodes, _)) = (h.dims2()?, t.dims2()?);
         let scale = grad.to_scalar::<f32>()? / n as f32;
         let tracked = t.track_op();
@@ -192,7 +354,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
                 } else {
                     vec![]
                 };
-                for (range, rows) in self.0.groups() {
+                for (range, rows) in self.rows.groups() {
                     let width = range.len();
                     let own = collect_rows(hidden, &rows, d);
                     let own = Matrix::new(&own, rows.len(), d);
@@ -202,7 +364,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
                     matmul(&mut dlogits, own, children.t(), false);
                     softmax_rows(&mut dlogits, width);
                     for (&r, row) in rows.iter().zip(dlogits.chunks_exact_mut(width)) {
-                        row[self.0.targets[r] as usize - range.start] -= 1.0;
+                        row[self.rows.targets[r] as usize - range.start] -= 1.0;
                         row.iter_mut().for_each(|x| *x *= scale);
                     }
                     let dlogits = Matrix::new(&dlogits, rows.len(), width);

@@ -211,6 +211,9 @@ impl DeviceKind {
     pub fn open(self) -> Result<Device> {
         let device = match self {
             Self::Cpu => return Ok(Device::Cpu),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => eager_ops::gpu(0),
+            #[cfg(not(feature = "cuda"))]
             Self::Cuda => Device::new_cuda(0),
             Self::Metal => Device::new_metal(0),
         };

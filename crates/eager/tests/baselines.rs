@@ -149,7 +149,7 @@ fn what_was_learnt_is_found_and_what_is_masked_is_not() {
         .collect();
     let histories: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
     let targets: Vec<u32> = (0..60).map(|u| split.test(u).unwrap().target.0).collect();
-    let shards = Shards::new().unwrap();
+    let shards = Shards::new(&Device::Cpu).unwrap();
     let ranks = |targets: &[u32], mask| {
         let (model, ops) = (fresh.as_ref(), Ops::Fused);
         evaluate(model, ops, &shards, &histories, targets, mask, &mut |_| ()).unwrap()

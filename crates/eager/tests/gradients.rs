@@ -109,7 +109,7 @@ fn loss_of(
             shard: 1,
         },
     };
-    objective.loss(&batch()).unwrap().0
+    objective.loss(&batch()).unwrap().total
 }
 
 fn flat(t: &Tensor) -> Vec<f64> {
@@ -346,15 +346,15 @@ fn parts_of_weight_0_are_left_out() {
                 shard: 0,
             },
         };
-        objective.loss(&batch()).unwrap()
+        objective.loss(&batch()).unwrap().parts().unwrap()
     };
-    let (_, whole) = parts(&LossConfig::default());
+    let whole = parts(&LossConfig::default());
     let mut config = LossConfig::default();
     config.transfer.reconstruction = 0.0;
     config.transfer.recognition = 0.0;
     config.contrastive.behaviour = 0.0;
     config.generation.semantic = 2.0;
-    let (_, some) = parts(&config);
+    let some = parts(&config);
     assert_eq!((some.reconstruction, some.recognition), (0.0, 0.0));
     assert_eq!(some.contrastive[Stream::Behaviour], 0.0);
     assert_eq!(some.generation, whole.generation, "parts are unweighted");

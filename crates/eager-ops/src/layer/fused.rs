@@ -7,11 +7,15 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::parts::{Affine, CrossParts, Parts};
 use super::{LayerInput, LayerShape, Queries};
 use crate::attention::{Attention, Scratch};
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, At, Gpu, layer as on_gpu};
 use crate::dropout::{Dropout, Mask};
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
@@ -33,6 +37,9 @@ pub(super) struct LayerOp {
     masks: [Option<Mask>; 3],
     /// What the forward pass kept for the backward pass, a tile each.
     kept: Mutex<Option<Vec<Kept>>>,
+    /// The same on a GPU.
+    #[cfg(feature = "cuda")]
+    kept_on_gpu: Mutex<Option<on_gpu::Kept>>,
     /// Whether there will be a backward pass.
     keep: bool,
 }
@@ -269,6 +276,8 @@ impl LayerOp {
             cross,
             masks: [first, second, dropout.next_mask()],
             kept: Mutex::new(None),
+            #[cfg(feature = "cuda")]
+            kept_on_gpu: Mutex::new(None),
             keep: false,
         }
     }
@@ -301,6 +310,49 @@ impl LayerOp {
         }
         self.keep |= memory.track_op();
         x.apply_op3(&memory.contiguous()?, packed, self)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, x: At, memory: At, packed: At) -> on_gpu::Pass<'_> {
+        on_gpu::Pass {
+            shape: &self.shape,
+            wanted: self.wanted.as_deref(),
+            attention: &self.attention,
+            cross: self.cross.as_ref(),
+            masks: self.masks,
+            x,
+            memory,
+            packed,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn forward_on_gpu(
+        &self,
+        gpu: &Gpu,
+        [x, memory, packed]: [At; 3],
+    ) -> Result<(CudaStorage, Shape)> {
+        let (y, kept) = self.on_gpu(x, memory, packed).forward(gpu)?;
+        if self.keep {
+            cuda::keep(&self.kept_on_gpu, kept)?;
+        }
+        let rows = self.attention.queries.rows();
+        gpu.output(y, (rows, self.shape.d_model))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn backward_on_gpu(
+        &self,
+        gpu: &Gpu,
+        [x, memory, packed, g]: [At; 4],
+    ) -> Result<on_gpu::Gradients> {
+        let pass = self.on_gpu(x, memory, packed);
+        let kept = match cuda::take(&self.kept_on_gpu)? {
+            Some(kept) => kept,
+            // Whoever differentiates a graph twice waits for a second forward pass here.
+            None => pass.forward(gpu)?.1,
+        };
+        pass.backward(gpu, &kept, g)
     }
 
     fn tiles(&self) -> Vec<Tile> {
@@ -647,6 +699,18 @@ impl CustomOp2 for LayerOp {
         self.forward(slice(x, xl)?, &[], slice(packed, pl)?)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        xl: &Layout,
+        packed: &CudaStorage,
+        pl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let operands = [cuda::at(x, xl)?, At::NONE, cuda::at(packed, pl)?];
+        self.forward_on_gpu(&Gpu::of(x), operands)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -654,6 +718,13 @@ impl CustomOp2 for LayerOp {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            let grads = cuda::with([x, packed, grad], |gpu, [x, packed, g]| {
+                self.backward_on_gpu(gpu, [x, At::NONE, packed, g])
+            })?;
+            return Ok((Some(grads.x), Some(grads.packed)));
+        }
         let grads = with_slice(x, |x| {
             with_slice(packed, |p| {
                 with_slice(grad, |g| self.backward(x, &[], p, g))
@@ -684,6 +755,24 @@ impl CustomOp3 for LayerOp {
         self.forward(slice(x, xl)?, slice(memory, ml)?, slice(packed, pl)?)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        xl: &Layout,
+        memory: &CudaStorage,
+        ml: &Layout,
+        packed: &CudaStorage,
+        pl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let operands = [
+            cuda::at(x, xl)?,
+            cuda::at(memory, ml)?,
+            cuda::at(packed, pl)?,
+        ];
+        self.forward_on_gpu(&Gpu::of(x), operands)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -692,6 +781,13 @@ impl CustomOp3 for LayerOp {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            let grads = cuda::with([x, memory, packed, grad], |gpu, operands| {
+                self.backward_on_gpu(gpu, operands)
+            })?;
+            return Ok((Some(grads.x), grads.memory, Some(grads.packed)));
+        }
         let grads = with_slice(x, |x| {
             with_slice(memory, |m| {
                 with_slice(packed, |p| with_slice(grad, |g| self.backward(x, m, p, g)))

@@ -53,36 +53,36 @@ impl LayerShape {
 
 /// A matrix and a vector: a linear layer, or a norm's scale and shift.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Affine<T> {
-    pub(super) w: T,
-    pub(super) b: T,
+pub(crate) struct Affine<T> {
+    pub(crate) w: T,
+    pub(crate) b: T,
 }
 
 /// A `T` for each parameter.
 #[derive(Clone, Debug)]
-pub(super) struct Parts<T> {
+pub(crate) struct Parts<T> {
     /// Queries, keys and values, in this order.
-    pub(super) qkv: Affine<T>,
-    pub(super) attended: Affine<T>,
-    pub(super) attention_norm: Affine<T>,
-    pub(super) cross: Option<CrossParts<T>>,
-    pub(super) inner: Affine<T>,
-    pub(super) outer: Affine<T>,
-    pub(super) norm: Affine<T>,
+    pub(crate) qkv: Affine<T>,
+    pub(crate) attended: Affine<T>,
+    pub(crate) attention_norm: Affine<T>,
+    pub(crate) cross: Option<CrossParts<T>>,
+    pub(crate) inner: Affine<T>,
+    pub(crate) outer: Affine<T>,
+    pub(crate) norm: Affine<T>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct CrossParts<T> {
-    pub(super) q: Affine<T>,
+pub(crate) struct CrossParts<T> {
+    pub(crate) q: Affine<T>,
     /// Keys and values.
-    pub(super) kv: Affine<T>,
-    pub(super) attended: Affine<T>,
-    pub(super) norm: Affine<T>,
+    pub(crate) kv: Affine<T>,
+    pub(crate) attended: Affine<T>,
+    pub(crate) norm: Affine<T>,
 }
 
 impl<T> Parts<T> {
     /// Asks `take(name, shape)` for each in turn: this order is the layout.
-    pub(super) fn new(shape: &LayerShape, mut take: impl FnMut(&str, &[usize]) -> T) -> Self {
+    pub(crate) fn new(shape: &LayerShape, mut take: impl FnMut(&str, &[usize]) -> T) -> Self {
         let (d, ff) = (shape.d_model, shape.feed_forward);
         let mut linear = |name: &str, inner, outer| Affine {
             w: take(&format!("{name}.weight"), &[outer, inner]),

@@ -68,7 +68,7 @@ pub fn train(
             ops: config.ops,
             seed,
             device: &ctx.device,
-            shards: &Shards::new()?,
+            shards: &Shards::new(&ctx.device)?,
         };
         let mut log: Option<TrainingLog> = None;
         let outcome = train_next_item(
@@ -146,7 +146,7 @@ pub fn evaluate_stage(
         let ranks = evaluate(
             model.as_ref(),
             config.ops,
-            &Shards::new()?,
+            &Shards::new(&ctx.device)?,
             &histories,
             &users.targets,
             eval.infer.mask_history,

@@ -60,7 +60,7 @@ fn din(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Resul
     };
     let seed = seed::derive(ctx.seed, "behaviour");
     let split = Split::new(dataset)?;
-    let shards = Shards::new()?;
+    let shards = Shards::new(&ctx.device)?;
     let setting = DinSetting {
         split: &split,
         config: &config.din,

@@ -72,7 +72,7 @@ pub fn run(
         );
         let recommender = Recommender::new(model, codes, config.ops)?;
         let validator = Validator::new(&split, config, seed);
-        let shards = Shards::new()?;
+        let shards = Shards::new(&ctx.device)?;
         let setting = Setting {
             windows: &windows,
             items: &items,

@@ -93,7 +93,7 @@ pub fn train(
             ops,
             seed,
             device: &ctx.device,
-            shards: &Shards::new()?,
+            shards: &Shards::new(&ctx.device)?,
         };
         let mut log: Option<TrainingLog> = None;
         let batch_size = config.training.batch_size;
@@ -164,9 +164,14 @@ pub fn evaluate(
         };
         let histories = users.histories();
         let mut progress = Progress::new("ranking", histories.len() as u64, 0);
-        let ranks = search.ranks(&Shards::new()?, &histories, &users.targets, &mut |done| {
-            progress.set(done as u64);
-        })?;
+        let ranks = search.ranks(
+            &Shards::new(&ctx.device)?,
+            &histories,
+            &users.targets,
+            &mut |done| {
+                progress.set(done as u64);
+            },
+        )?;
         progress.finish();
         let evaluated = Evaluated {
             dataset,

@@ -324,7 +324,7 @@ fn update(
     let din = &state.din;
     let results = setting.shards.run(|shard| {
         // Each shard an equal share of consecutive examples; the last may have fewer, or none.
-        let share = examples.len().div_ceil(SHARDS);
+        let share = examples.len().div_ceil(setting.shards.count());
         let range = (shard * share).min(examples.len())..((shard + 1) * share).min(examples.len());
         if range.is_empty() {
             return Ok(None);
@@ -352,7 +352,7 @@ fn update(
         Ok(Some((f64::from(loss.to_scalar::<f32>()?), grads, seen)))
     })?;
     let mut loss = 0.0;
-    let mut grads: Vec<Gradients> = Vec::with_capacity(SHARDS);
+    let mut grads: Vec<Gradients> = Vec::with_capacity(setting.shards.count());
     for (shard_loss, shard_grads, seen) in results.into_iter().flatten() {
         loss += shard_loss;
         grads.push(shard_grads);
@@ -388,7 +388,7 @@ fn validate(state: &State, setting: &DinSetting<'_>, users: &[u32]) -> Result<Di
         .valid_batch(users, setting.config.longest_history() + 1);
     let ranks = setting.shards.run(|shard| {
         (shard..batch.len())
-            .step_by(SHARDS)
+            .step_by(setting.shards.count())
             .map(|i| Ok(scorer.rank(batch.history(i), batch.targets[i])?))
             .collect::<Result<Vec<usize>>>()
     })?;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::epochs::{self, Course, Learner, Losses};
 use super::objective::{Draw, Items, Objective, Parts};
 use super::schedule::InverseSqrt;
-use super::shards::{SHARDS, Shards};
+use super::shards::Shards;
 use super::start::TableStart;
 
 pub use super::epochs::{Outcome, Validation};
@@ -240,7 +240,7 @@ pub fn gradients(
     examples: &[u32],
     update: u64,
 ) -> Result<(Vec<Gradients>, Parts)> {
-    let shard_size = examples.len().div_ceil(SHARDS);
+    let shard_size = examples.len().div_ceil(setting.shards.count());
     let results = setting.shards.run(|shard| {
         let own: Vec<u32> = examples
             .chunks(shard_size)
@@ -269,11 +269,12 @@ pub fn gradients(
             },
             draw,
         };
-        let (loss, parts) = objective.loss(&batch)?;
+        let loss = objective.loss(&batch)?;
         let weight = own.len() as f64 / examples.len() as f64;
-        let grads = (loss * weight)?.backward()?;
+        let grads = (&loss.total * weight)?.backward()?;
         let grads = leaves.gradients(grads);
-        Ok(Some((grads, parts, weight)))
+        // Read last: on a GPU that waits for all of it.
+        Ok(Some((grads, loss.parts()?, weight)))
     })?;
     Ok(epochs::over_shards(results))
 }

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::epochs::{self, Course, Event, Learner, Outcome, Validation};
-use super::shards::{SHARDS, Shards};
+use super::shards::Shards;
 use super::validation::validation;
 
 /// Keys the negatives' generator apart from the data order's (ASCII "negative").
@@ -211,7 +211,7 @@ impl Learner for Training<'_> {
             rng.set_stream(update);
             Sample::draw(loss, &self.counts, &mut rng)
         });
-        let share = examples.len().div_ceil(SHARDS);
+        let share = examples.len().div_ceil(self.setting.shards.count());
         let packed = examples
             .chunks(share)
             .map(|own| self.examples.pack(own))
@@ -277,8 +277,8 @@ pub fn evaluate(
     let items = model.items().detach();
     let none: &[u32] = &[];
     let mut found = Vec::with_capacity(targets.len());
-    let rounds = histories.chunks(USERS * SHARDS);
-    for (histories, targets) in rounds.zip(targets.chunks(USERS * SHARDS)) {
+    let rounds = histories.chunks(USERS * shards.count());
+    for (histories, targets) in rounds.zip(targets.chunks(USERS * shards.count())) {
         let results = shards.run(|shard| {
             let Some(histories) = histories.chunks(USERS).nth(shard) else {
                 return Ok(vec![]);

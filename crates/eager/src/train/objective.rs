@@ -3,7 +3,7 @@
 //! One pass of the encoder, one of each decoder, one of the auxiliary decoder over the masked, the true and the replaced
 //! codes together. Parts whose weight is 0 are not computed. All that is random is drawn from (seed, update, shard).
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use eager_codes::CodeTrie;
 use eager_data::Batch;
 use eager_losses::{
@@ -128,11 +128,11 @@ pub struct Objective<'a> {
 }
 
 impl Objective<'_> {
-    /// The loss of `batch`, a scalar to differentiate, and its parts.
+    /// The loss of `batch`.
     ///
     /// # Errors
     /// When the batch does not fit the model, or a tensor operation fails.
-    pub fn loss(&self, batch: &Batch) -> Result<(Tensor, Parts)> {
+    pub fn loss(&self, batch: &Batch) -> Result<Loss> {
         let histories = Histories::new(&batch.items, &batch.offsets)?;
         let memory = self.model.encode(self.pass, &histories)?;
         let codes =
@@ -165,7 +165,7 @@ impl Objective<'_> {
                     codes_here.levels,
                     self.config.generation.levels,
                 )?;
-                sum.parts.generation[stream] = sum.add(&loss, generating)?;
+                sum.add(Part::Generation(stream), loss, generating)?;
             }
             if contrasting == 0.0 && guides.is_none() {
                 continue;
@@ -175,13 +175,14 @@ impl Objective<'_> {
             if contrasting > 0.0 {
                 let vectors = &self.items.vectors[stream];
                 let loss = contrastive(
+                    self.pass.ops,
                     &self.config.contrastive,
                     &projection,
                     &self.pass.ops.gather(vectors, &batch.targets)?,
                     &batch.targets,
                     negatives.as_ref().map(|n| &n[stream]),
                 )?;
-                sum.parts.contrastive[stream] = sum.add(&loss, contrasting)?;
+                sum.add(Part::Contrastive(stream), loss, contrasting)?;
             }
             if let Some(corrupted) = guides {
                 let vocabulary = &vocabularies.behaviour;
@@ -202,7 +203,7 @@ impl Objective<'_> {
             };
             let (ops, items) = (self.pass.ops, self.model.items());
             let loss = ops.cross_entropy(&queries, items, &batch.targets)?;
-            sum.parts.direct = sum.add(&loss, self.config.direct)?;
+            sum.add(Part::Direct, loss, self.config.direct)?;
         }
         sum.finish()
     }
@@ -263,14 +264,14 @@ impl Objective<'_> {
             first = corrupted.masked.len();
             let hidden = states.narrow(0, 0, first)?;
             let loss = reconstruction(ops, &hidden, &table, rows, &corrupted.masked)?;
-            sum.parts.reconstruction = sum.add(&loss, task.reconstruction)?;
+            sum.add(Part::Reconstruction, loss, task.reconstruction)?;
         }
         if task.recognition > 0.0 {
             let n = (states.dim(0)? - first) / 2;
             let cls = states.narrow(0, first, 2 * n)?;
             let logits = self.model.recognise(self.pass, &cls)?;
-            let loss = recognition(&logits.narrow(0, 0, n)?, &logits.narrow(0, n, n)?)?;
-            sum.parts.recognition = sum.add(&loss, task.recognition)?;
+            let loss = recognition(ops, &logits.narrow(0, 0, n)?, &logits.narrow(0, n, n)?)?;
+            sum.add(Part::Recognition, loss, task.recognition)?;
         }
         Ok(())
     }
@@ -283,35 +284,81 @@ struct Corrupted {
     masked: Vec<u32>,
 }
 
-/// A weighted sum of losses, and their values.
+/// The loss of a batch, a scalar to differentiate, and the parts that it is the weighted sum of.
+#[derive(Debug)]
+pub struct Loss {
+    /// The weighted sum.
+    pub total: Tensor,
+    terms: Vec<(Part, Tensor)>,
+}
+
+impl Loss {
+    /// The parts' values, in one transfer from the device.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn parts(&self) -> Result<Parts> {
+        let all = self.terms.iter().map(|(_, loss)| loss);
+        let all: Vec<&Tensor> = all.chain([&self.total]).collect();
+        let values = Tensor::stack(&all, 0)?.to_dtype(DType::F64)?.to_vec1()?;
+        let mut parts = Parts::default();
+        for ((part, _), &value) in self.terms.iter().zip(&values) {
+            *parts.of(*part) = value;
+        }
+        parts.total = values[self.terms.len()];
+        Ok(parts)
+    }
+}
+
+/// One of [`Parts`].
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Generation(Stream),
+    Contrastive(Stream),
+    Reconstruction,
+    Recognition,
+    Direct,
+}
+
+impl Parts {
+    fn of(&mut self, part: Part) -> &mut f64 {
+        match part {
+            Part::Generation(stream) => &mut self.generation[stream],
+            Part::Contrastive(stream) => &mut self.contrastive[stream],
+            Part::Reconstruction => &mut self.reconstruction,
+            Part::Recognition => &mut self.recognition,
+            Part::Direct => &mut self.direct,
+        }
+    }
+}
+
+/// A weighted sum of losses.
 #[derive(Default)]
 struct Sum {
     total: Option<Tensor>,
-    parts: Parts,
+    terms: Vec<(Part, Tensor)>,
 }
 
 impl Sum {
-    /// Adds a loss and gives its value.
-    fn add(&mut self, loss: &Tensor, weight: f64) -> Result<f64> {
-        let weighted = (loss * weight)?;
+    fn add(&mut self, part: Part, loss: Tensor, weight: f64) -> Result<()> {
+        let weighted = (&loss * weight)?;
         self.total = Some(match self.total.take() {
             None => weighted,
             Some(sum) => (sum + weighted)?,
         });
-        scalar(loss)
+        self.terms.push((part, loss));
+        Ok(())
     }
 
-    fn finish(mut self) -> Result<(Tensor, Parts)> {
+    fn finish(self) -> Result<Loss> {
         let Some(total) = self.total else {
             candle_core::bail!("every part of the loss has weight 0")
         };
-        self.parts.total = scalar(&total)?;
-        Ok((total, self.parts))
+        Ok(Loss {
+            total,
+            terms: self.terms,
+        })
     }
-}
-
-fn scalar(loss: &Tensor) -> Result<f64> {
-    loss.to_dtype(candle_core::DType::F64)?.to_scalar()
 }
 
 /// Weights of generation and contrastive task.

@@ -1,31 +1,49 @@
 //! A batch is cut into a fixed number of shards, and each shard's graph is built and differentiated by one thread.
 //!
 //! The number of shards is part of the arithmetic (gradients are summed in shard order, batch statistics are those of
-//! a shard), so it is a constant; the number of workers is the machine's and changes nothing but the time. A worker
+//! a shard), so on the CPU it is a constant; a GPU, which is parallel by itself, has the batch whole. The number of workers is the machine's and changes nothing but the time. A worker
 //! is a rayon pool of one thread: inside it candle's kernels and those of `eager-ops` see one thread and do not wait
 //! for each other, which two workers on rayon's global pool do.
 
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Shards of a training batch.
+/// Shards of a training batch on the CPU.
 pub const SHARDS: usize = 2;
 
 /// The workers that compute a batch's shards.
 #[derive(Debug)]
 pub struct Shards {
+    /// None where the one shard is the caller's own work.
     workers: Vec<ThreadPool>,
 }
 
 impl Shards {
-    /// As many workers as there are cores to run on, at most [`SHARDS`].
+    /// For work on `device`: on the CPU as many workers as there are cores to run on, at most [`SHARDS`]; else
+    /// [`Shards::whole`].
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn new() -> Result<Self> {
+    pub fn new(device: &Device) -> Result<Self> {
+        if !device.is_cpu() {
+            return Ok(Self::whole());
+        }
         Self::with_workers(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// One shard, the whole batch, which the calling thread computes.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { workers: vec![] }
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        if self.workers.is_empty() { 1 } else { SHARDS }
     }
 
     /// `workers` of them, but at least one and at most [`SHARDS`]. The results are the same for any number.
@@ -46,11 +64,14 @@ impl Shards {
         })
     }
 
-    /// `work(0)`, …, `work(SHARDS - 1)`, in this order, however they were spread over the workers.
+    /// `work(0)`, …, `work(count - 1)`, in this order, however they were spread over the workers.
     ///
     /// # Errors
     /// The first shard's that failed; all of them have run by then.
     pub fn run<T: Send>(&self, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+        if self.workers.is_empty() {
+            return Ok(vec![work(0)?]);
+        }
         let results: [Mutex<Option<Result<T>>>; SHARDS] = std::array::from_fn(|_| Mutex::new(None));
         start_each(&self.workers, 0, &|worker| {
             for shard in (worker..SHARDS).step_by(self.workers.len()) {
@@ -113,8 +134,16 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_batch_is_the_callers_own_work() {
+        let (shards, caller) = (Shards::whole(), std::thread::current().id());
+        let got = shards.run(|shard| Ok((shard, std::thread::current().id())));
+        assert_eq!(got.unwrap(), [(0, caller)]);
+        assert_eq!(shards.count(), 1);
+    }
+
+    #[test]
     fn the_first_error_wins() {
-        let shards = Shards::new().unwrap();
+        let shards = Shards::new(&Device::Cpu).unwrap();
         let error = shards
             .run(|shard| -> Result<()> { anyhow::bail!("shard {shard} failed") })
             .unwrap_err();

@@ -16,7 +16,7 @@ use super::epochs::{self, Course, Event, Learner, Outcome, Validation};
 use super::generator::TrainingConfig;
 use super::objective::Draw;
 use super::schedule::InverseSqrt;
-use super::shards::{SHARDS, Shards};
+use super::shards::Shards;
 use super::validation::{ValidationUsers, validation};
 
 /// Rows of a decoding step that a worker makes at a time.
@@ -170,7 +170,7 @@ impl Learner for Training<'_> {
 
     fn gradients(&self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, f64)> {
         let TigerSetting { ops, seed, .. } = *self.setting;
-        let share = examples.len().div_ceil(SHARDS);
+        let share = examples.len().div_ceil(self.setting.shards.count());
         let results = self.setting.shards.run(|shard| {
             let Some(own) = examples.chunks(share).nth(shard) else {
                 return Ok(None);
@@ -243,8 +243,8 @@ impl BeamSearch<'_> {
     ) -> Result<Vec<Rank>> {
         let users = (ROWS / self.beams.max(1)).max(1);
         let mut found = Vec::with_capacity(targets.len());
-        let rounds = histories.chunks(users * SHARDS);
-        for (histories, targets) in rounds.zip(targets.chunks(users * SHARDS)) {
+        let rounds = histories.chunks(users * shards.count());
+        for (histories, targets) in rounds.zip(targets.chunks(users * shards.count())) {
             let results = shards.run(|shard| {
                 let own = histories.chunks(users).zip(targets.chunks(users));
                 match own.into_iter().nth(shard) {

@@ -152,7 +152,7 @@ fn sampled_softmax_follows_its_formula() {
 #[test]
 fn negatives_are_uniform_and_never_the_target() {
     let split = circle(60, 20);
-    let (config, shards) = (small(), Shards::new().unwrap());
+    let (config, shards) = (small(), Shards::new(&Device::Cpu).unwrap());
     let training = DinTraining {
         negatives: 500,
         ..training()
