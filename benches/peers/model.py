@@ -1,9 +1,10 @@
 """The generator of `eager-model` in PyTorch, for the `paper` configuration: the same parameters, post-norm blocks, padded
 batches with masks, one fused projection for queries, keys and values, and `scaled_dot_product_attention`.
 
-A level's logits are products with the children of each prefix alone, as many as there are, padded only for the softmax: the
-fastest here of three natural ways (the others: children padded to the level's widest node before the product, and all logits of
-a level under a mask). A compiled loss takes the padded way, whose shapes do not change from batch to batch.
+A level's logits are products with the children of each prefix alone, as many as there are, padded only for the softmax
+("children"): on a CPU the fastest of three natural ways. A compiled loss there takes children padded to the level's widest node
+before the product ("padded"), whose shapes do not change from batch to batch. On a GPU, where the number of children would have
+to be waited for, all logits of a level are computed, under a mask ("level").
 """
 
 import re
@@ -21,7 +22,7 @@ EPS = 1e-5
 class Trie:
     """A stream's code tree: nodes numbered breadth first, so that the children of a node are neighbours."""
 
-    def __init__(self, paths: np.ndarray, children: np.ndarray):
+    def __init__(self, paths: np.ndarray, children: np.ndarray, device: str):
         self.paths = torch.from_numpy(paths.astype(np.int64))  # [items, levels]
         self.children = torch.from_numpy(children.astype(np.int64))  # [nodes + 1]: first child
         self.nodes = len(children) - 1
@@ -37,19 +38,20 @@ class Trie:
         self.widest = [int(counts[a:b].max()) for a, b in zip(starts, starts[1:])][: self.levels]
         self.items = torch.full((self.nodes,), -1, dtype=torch.int64)
         self.items[self.paths[:, -1]] = torch.arange(len(self.paths))
+        self.paths, self.children, self.items = (x.to(device) for x in (self.paths, self.children, self.items))
 
     def flat(self, parents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All children of `parents` `[n]` end to end: row of the parent, place among siblings, node; each `[children]`."""
         first = self.children[parents]
         counts = self.children[parents + 1] - first
-        rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+        rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
         return rows, places, first[rows] + places
 
     def padded(self, parents: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Children of `parents` at `level` `[n]`, padded, and which of them there are: both `[n, widest]`."""
         first, end = self.children[parents], self.children[parents + 1]
-        ids = first[:, None] + torch.arange(self.widest[level])
+        ids = first[:, None] + torch.arange(self.widest[level], device=parents.device)
         return ids.clamp(max=self.nodes - 1), ids < end[:, None]
 
 
@@ -119,7 +121,7 @@ class Eager(nn.Module):
         }
         found = {key: config[key] for key in expected}
         assert found == expected, f"this peer is the paper configuration, {expected}, not {found}"
-        d, self.tries, self.static = config["d_model"], tries, False
+        d, self.tries, self.logits = config["d_model"], tries, "children"
         items, levels = tries["behaviour"].paths.shape
         self.encoder = Stack(config, config["window"] - 1, config["encoder_layers"], False)
         self.encoder.items = nn.Parameter(torch.empty(items, d))
@@ -162,19 +164,26 @@ class Eager(nn.Module):
             x = block(x, None, True, memory, mask)
         return x[:, : trie.levels], x[:, -1]
 
-    def level_logits(self, stream: str, hidden: Tensor, parents: Tensor, level: int) -> Tensor:
-        """Logits of the children of `parents` `[n]` from `hidden` `[n, d]`: `[n, widest]`, -∞ where there is none."""
+    def level_logits(self, stream: str, hidden: Tensor, parents: Tensor, level: int) -> tuple[Tensor, Tensor | int]:
+        """Logits of the children of `parents` `[n]` from `hidden` `[n, d]`: `[n, nodes]`, -∞ where there is none or it is
+        another's child; and the first column's node, of each row or of all."""
         tokens, trie = getattr(self, stream).tokens, self.tries[stream]
+        begin, end = trie.starts[level + 1], trie.starts[level + 2]
         if level == 0:
-            return hidden @ tokens[1 : 1 + trie.widest[0]].T
-        if self.static:
+            return hidden @ tokens[begin:end].T, begin
+        first = trie.children[parents]
+        if self.logits == "level":
+            nodes = torch.arange(begin, end, device=parents.device)
+            there = (nodes >= first[:, None]) & (nodes < trie.children[parents + 1][:, None])
+            return (hidden @ tokens[begin:end].T).masked_fill(~there, float("-inf")), begin
+        if self.logits == "padded":
             ids, there = trie.padded(parents, level)
             logits = torch.bmm(F.embedding(ids, tokens), hidden[:, :, None]).squeeze(2)
-            return logits.masked_fill(~there, float("-inf"))
+            return logits.masked_fill(~there, float("-inf")), first
         rows, places, nodes = trie.flat(parents)
         logits = (F.embedding(rows, hidden) * F.embedding(nodes, tokens)).sum(1)
         out = hidden.new_full((len(hidden), trie.widest[level]), float("-inf"))
-        return out.index_put((rows, places), logits)
+        return out.index_put((rows, places), logits), first
 
     def code_loss(self, stream: str, hidden: Tensor, codes: Tensor, rows: list[Tensor] | None = None) -> Tensor:
         """Summed cross-entropy of codes `[b, levels]`, of all rows or of given ones at each level."""
@@ -182,10 +191,8 @@ class Eager(nn.Module):
         total = hidden.new_zeros(())
         for level in range(codes.shape[1]):
             of = slice(None) if rows is None else rows[level]
-            above = parents[:, level][of]
-            logits = self.level_logits(stream, hidden[:, level][of], above, level)
-            targets = codes[:, level][of] - self.tries[stream].children[above]
-            total = total + F.cross_entropy(logits, targets, reduction="sum")
+            logits, first = self.level_logits(stream, hidden[:, level][of], parents[:, level][of], level)
+            total = total + F.cross_entropy(logits, codes[:, level][of] - first, reduction="sum")
         return total
 
     def loss(
@@ -227,14 +234,16 @@ class Eager(nn.Module):
         return rebuilt + F.binary_cross_entropy_with_logits(logits, labels)
 
 
-def build(settings: dict[str, Any], tensors: dict[str, np.ndarray], dropout: float | None = None) -> Eager:
+def build(
+    settings: dict[str, Any], tensors: dict[str, np.ndarray], dropout: float | None = None, device: str = "cpu"
+) -> Eager:
     """The model of a workload, with its weights."""
     config = settings["model"] if dropout is None else {**settings["model"], "dropout": dropout}
-    tries = {s: Trie(tensors[f"paths/{s}"], tensors[f"children/{s}"]) for s in STREAMS}
+    tries = {s: Trie(tensors[f"paths/{s}"], tensors[f"children/{s}"], device) for s in STREAMS}
     dims = {s: tensors[f"vectors/{s}"].shape[1] for s in STREAMS}
     model = Eager(config, tries, dims)
     model.load(tensors)
-    return model
+    return model.to(device)
 
 
 def padded(items: np.ndarray, offsets: np.ndarray) -> tuple[Tensor, Tensor | None]:

@@ -18,15 +18,16 @@ def load(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return settings, {name: file.get_tensor(name) for name in file.keys()}
 
 
-def serve(ready: dict[str, Any], round_: Callable[[], int]) -> None:
-    """Says `ready`, then does a round for every line of the input; `round_` gives the units that it did."""
+def serve(ready: dict[str, Any], round_: Callable[[], int], peak: Callable[[], int] | None = None) -> None:
+    """Says `ready`, then does a round for every line of the input; `round_` gives the units that it did, `peak` the bytes
+    at most, if not those of the process."""
     say({"ready": True, **ready})
     reset_peak()
     for _ in sys.stdin:
         begin = time.perf_counter()
         units = round_()
         say({"seconds": time.perf_counter() - begin, "units": units})
-    say({"peak_bytes": peak_bytes()})
+    say({"peak_bytes": (peak or peak_bytes)()})
 
 
 def say(line: dict[str, Any]) -> None:

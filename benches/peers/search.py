@@ -42,7 +42,7 @@ def beam_search(
             mixed = (scores.softmax(2)[..., None] * kept[1]).sum(2)
             x = block.after_attention(x, mixed.flatten(2))
             x = block.after_cross(x, kv, mask)
-        logits = model.level_logits(stream, x.flatten(0, 1), nodes.flatten(), level)
+        logits, _ = model.level_logits(stream, x.flatten(0, 1), nodes.flatten(), level)
         width = logits.shape[1]
         scores = (total[:, :, None] + logits.log_softmax(1).view(b, n, width)).flatten(1)
         total, best = scores.topk(min(beams, scores.shape[1]), dim=1)

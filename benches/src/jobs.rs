@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, ensure};
 use candle_core::{Device, Tensor};
 use eager::train::generator::TrainingConfig;
 use eager::train::objective::{Draw, Items};
-use eager::train::shards::SHARDS;
 use eager_codes::{Clustering, CodeTrie, CodesConfig, Vectors};
 use eager_data::{Batch, Windows};
 use eager_infer::{InferConfig, Ranking};
@@ -24,8 +23,8 @@ use tempfile::TempDir;
 use crate::beauty::{Beauty, SEED};
 use crate::ours::Job;
 use crate::sides::{Measured, Side, Spread, race};
-use crate::table::{Goal, Table};
-use crate::workload::{self, Kmeans, Search, Tensors, Text, Train};
+use crate::table::{Goal, Table, short};
+use crate::workload::{self, DeviceKind, Kmeans, Search, Tensors, Text, Train};
 use crate::{Options, flops};
 
 /// Batches that training goes through again and again.
@@ -152,11 +151,33 @@ fn same(a: &Side, b: &Side, name: &str, relative: f64) -> Result<()> {
 }
 
 fn milliseconds(seconds: f64) -> String {
-    format!("{:.0} ms", 1e3 * seconds)
+    format!("{} ms", short(1e3 * seconds))
 }
 
 fn each_second(seconds: f64, what: &str) -> String {
     format!("{:.0} {what}/s", 1.0 / seconds)
+}
+
+/// PyTorch's ways to make the same updates, by the arguments of its program.
+const TRAINERS: [(&str, &[&str]); 4] = [
+    ("PyTorch", &[]),
+    ("PyTorch, torch.compile", &["--compile"]),
+    ("PyTorch, bf16 autocast", &["--bf16"]),
+    (
+        "PyTorch, torch.compile, bf16 autocast",
+        &["--compile", "--bf16"],
+    ),
+];
+
+/// What a training step must reach over a peer of [`TRAINERS`].
+fn training_goal(device: DeviceKind, histories: &str, args: &[&str]) -> Goal {
+    match (device, histories, args) {
+        (DeviceKind::Cpu, "full", []) => Goal::AtLeast(1.8),
+        (DeviceKind::Cpu, "real", []) => Goal::AtLeast(2.8),
+        (DeviceKind::Cuda, "real", []) => Goal::AtLeast(1.5),
+        (DeviceKind::Cuda, "real", ["--compile"]) => Goal::AtLeast(1.0),
+        _ => Goal::None,
+    }
 }
 
 /// Rows 1 and 4: the step, with histories of full length and with real ones, and its memory.
@@ -183,21 +204,24 @@ pub fn train(bench: &Bench, table: &mut Table) -> Result<()> {
         data,
         steps: bench.options.steps,
         threads: bench.options.threads,
+        device: bench.options.device,
     };
-    for (name, what, examples, goals) in [
-        (
-            "full",
-            "training step, histories of full length",
-            &full[..],
-            [Goal::AtLeast(1.8), Goal::None],
-        ),
+    let on_gpu = settings.device == DeviceKind::Cuda;
+    let mut peers = TRAINERS.to_vec();
+    peers.retain(|(_, args)| {
+        (on_gpu || !args.contains(&"--bf16"))
+            && !(bench.options.no_compile && args.contains(&"--compile"))
+    });
+    let histories = [
+        ("full", "training step, histories of full length", &full[..]),
         (
             "real",
             "training step, real histories: ours packed, peer padded",
             &order[..needed],
-            [Goal::AtLeast(2.8), Goal::AtMost(0.6)],
         ),
-    ] {
+    ];
+    // A GPU's step takes as long as its launches, whatever the rows: there the real histories alone.
+    for (name, what, examples) in histories.into_iter().skip(usize::from(on_gpu)) {
         let batches: Vec<&[u32]> = examples.chunks(settings.training.batch_size).collect();
         let mut tensors = bench.model(&settings.model)?;
         put_batches(&mut tensors, &windows, &batches)?;
@@ -209,32 +233,32 @@ pub fn train(bench: &Bench, table: &mut Table) -> Result<()> {
         )?;
         let workload = bench.workload(name, &settings, &tensors)?;
         drop(tensors);
-        let mut sides = vec![
-            bench.ours(Job::Train, &workload)?,
-            bench.peer("PyTorch", "train.py", &workload, &[])?,
-        ];
-        if !bench.options.no_compile {
-            let compiled = "PyTorch, torch.compile";
-            sides.push(bench.peer(compiled, "train.py", &workload, &["--compile"])?);
-        }
-        for peer in &sides[1..] {
-            same(&sides[0], peer, "loss", 1e-4)?;
-            same(&sides[0], peer, "gradient_norm", 1e-4)?;
+        let mut sides = vec![bench.ours(Job::Train, &workload)?];
+        for (peer, args) in &peers {
+            let peer = bench.peer(peer, "train.py", &workload, args)?;
+            // bf16 itself has no more than three digits.
+            if !args.contains(&"--bf16") {
+                same(&sides[0], &peer, "loss", 1e-4)?;
+                same(&sides[0], &peer, "gradient_norm", 1e-4)?;
+            }
+            sides.push(peer);
         }
         let measured = bench.race(sides, table)?;
         let ours = &measured[0];
-        for (peer, goal) in measured[1..].iter().zip([goals[0], Goal::None]) {
+        for (peer, (_, args)) in measured[1..].iter().zip(&peers) {
             let times = [ours, peer].map(|side| milliseconds(side.seconds.median));
+            let goal = training_goal(settings.device, name, args);
             table.row(what, &peer.name, times, peer.slower, goal);
         }
-        if name == "real" {
+        // Ours is not measured on a GPU.
+        if name == "real" && !on_gpu {
             let peaks = [ours, &measured[1]].map(|side| side.peak_bytes);
             table.row(
                 "peak memory of training, the whole process",
                 &measured[1].name,
                 peaks.map(|bytes| format!("{:.0} MB", bytes as f64 / 1e6)),
                 Spread::one(peaks[0] as f64 / peaks[1] as f64),
-                goals[1],
+                Goal::AtMost(0.6),
             );
         }
         let mut peak = 0f64;
@@ -248,8 +272,12 @@ pub fn train(bench: &Bench, table: &mut Table) -> Result<()> {
             flops::step(model, losses, &bench.items, &lengths, &batch.targets)
         });
         let gigaflops = step.sum::<f64>() / batches.len() as f64 / 1e9;
+        let sgemm = match settings.device {
+            DeviceKind::Cpu => "1,024³ or 2,048³",
+            DeviceKind::Cuda => "4,096³",
+        };
         table.note(format!(
-            "{what}: {gigaflops:.1} GFLOP a step by count (forward × 3); ours {:.0} GFLOP/s, the best 1,024³ or 2,048³ \
+            "{what}: {gigaflops:.1} GFLOP a step by count (forward × 3); ours {:.0} GFLOP/s, the best {sgemm} \
              sgemm of any side {peak:.0} GFLOP/s; floor (GFLOP / sgemm) {}",
             gigaflops / ours.seconds.median,
             milliseconds(gigaflops / peak)
@@ -261,6 +289,13 @@ pub fn train(bench: &Bench, table: &mut Table) -> Result<()> {
          of ours has the packing of batches in it, the peer's batches are padded beforehand",
         settings.training.batch_size
     ));
+    if on_gpu {
+        table.note(
+            "On the GPU f32 is f32 on both sides, not TF32, and rounds end when the GPU has done the work. Rows of bf16 \
+             autocast are for information: ours stays in f32 there, and their losses are not compared"
+                .to_owned(),
+        );
+    }
     Ok(())
 }
 
@@ -300,9 +335,10 @@ fn put_check(tensors: &mut Tensors, settings: &Train, items: &Items, batch: &Bat
     let levels = trie.levels();
     let nodes: Vec<Range<u32>> = (1..=levels).map(|level| trie.level(level)).collect();
     let (mut hidden, mut negatives) = (vec![], vec![]);
+    let shards = settings.device.shards(settings.threads)?.count();
     for (shard, targets) in batch
         .targets
-        .chunks(batch.len().div_ceil(SHARDS))
+        .chunks(batch.len().div_ceil(shards))
         .enumerate()
     {
         let draw = Draw {

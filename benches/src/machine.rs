@@ -5,18 +5,22 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::workload::DeviceKind;
+
 /// The machine, the programs, the day.
 pub struct Machine {
-    pub processor: String,
-    pub cores: usize,
+    processor: String,
+    cores: usize,
+    /// The GPU's name where one was measured.
+    gpu: Option<String>,
     pub date: String,
     /// Name and version.
     pub versions: Vec<(String, String)>,
 }
 
 impl Machine {
-    /// This machine, and the versions that `python` has.
-    pub fn new(python: &Path) -> Result<Self> {
+    /// This machine as `device` was measured on it, and the versions that `python` has.
+    pub fn new(python: &Path, device: DeviceKind) -> Result<Self> {
         let mut versions = vec![
             ("eager".to_owned(), commit()),
             ("rustc".to_owned(), rustc()),
@@ -26,8 +30,17 @@ impl Machine {
         let peers = said(python, &["-c", peers]);
         let pairs = peers.lines().filter_map(|line| line.split_once(' '));
         versions.extend(pairs.map(|(name, version)| (name.to_owned(), version.to_owned())));
+        let mut gpu = None;
+        if device == DeviceKind::Cuda {
+            let (name, driver) = nvidia()?;
+            versions.push(("NVIDIA driver".to_owned(), driver));
+            gpu = Some(name);
+        }
+        // Where a binary was only brought to, there may be no rustc or git to ask.
+        versions.retain(|(_, version)| !version.is_empty());
         Ok(Self {
             processor: processor(),
+            gpu,
             cores: std::thread::available_parallelism()
                 .context("the number of cores")?
                 .get(),
@@ -36,9 +49,19 @@ impl Machine {
         })
     }
 
-    /// The name of its file of results, without ending.
+    /// The GPU where one was measured, the processor, its cores.
+    pub fn title(&self) -> String {
+        let processor = format!("{}, {} cores", self.processor, self.cores);
+        match &self.gpu {
+            Some(gpu) => format!("{gpu} with {processor}"),
+            None => processor,
+        }
+    }
+
+    /// The name of its file of results, without ending: by the GPU where one was measured.
     pub fn file_name(&self) -> String {
-        let name = format!("{} {} cores", self.processor, self.cores).to_lowercase();
+        let name = self.gpu.clone().unwrap_or_else(|| self.title());
+        let name = name.to_lowercase();
         let words = name.split(|c: char| !c.is_ascii_alphanumeric());
         words
             .filter(|w| !w.is_empty())
@@ -61,6 +84,15 @@ fn processor() -> String {
         (Some(name), ..) => name,
         _ => std::env::consts::ARCH.to_owned(),
     }
+}
+
+/// Name and driver of the first NVIDIA GPU.
+fn nvidia() -> Result<(String, String)> {
+    let query = ["--query-gpu=name,driver_version", "--format=csv,noheader"];
+    let found = said("nvidia-smi", &query);
+    let first = found.lines().next().and_then(|gpu| gpu.split_once(", "));
+    let (name, driver) = first.context("nvidia-smi does not name a GPU")?;
+    Ok((name.to_owned(), driver.to_owned()))
 }
 
 fn rustc() -> String {

@@ -13,13 +13,14 @@ mod workload;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use eager::cli;
 
 use jobs::Bench;
 use ours::Job;
 use table::Table;
+use workload::DeviceKind;
 
 /// As in the `eager` command.
 #[global_allocator]
@@ -67,6 +68,12 @@ struct Options {
     /// Threads of every side; our training has two shards, so more than 2 do not make it faster
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
+    /// Where the training step is computed
+    ///
+    /// On cuda `all` is the training step alone, and its file of results is named by the GPU. It takes a build with
+    /// `--features cuda` and a PyTorch that finds the GPU. A step is short there: --steps 100 makes rounds of a second.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceKind,
     /// Folder of datasets, with amazon-beauty in it; without it the files are looked for in the cache, else fetched
     #[arg(long, value_name = "DIR", env = "EAGER_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -98,6 +105,7 @@ type Measure = fn(&Bench, &mut Table) -> Result<()>;
 fn run(command: Command) -> Result<()> {
     let (options, jobs): (&Options, &[Measure]) = match &command {
         Command::Ours { job, workload } => return ours::run(*job, workload),
+        Command::All(options) if options.device == DeviceKind::Cuda => (options, &[jobs::train]),
         Command::All(options) => (
             options,
             &[
@@ -114,6 +122,10 @@ fn run(command: Command) -> Result<()> {
         Command::Kmeans(options) => (options, &[jobs::kmeans]),
         Command::Text(options) => (options, &[jobs::text]),
     };
+    ensure!(
+        options.device == DeviceKind::Cpu || matches!(command, Command::All(_) | Command::Train(_)),
+        "--device cuda: only the training step is measured on a GPU; use `train` or `all`"
+    );
     let bench = Bench::new(options)?;
     let mut table = Table::default();
     table.note(bench.beauty.origin.clone());
@@ -122,8 +134,11 @@ fn run(command: Command) -> Result<()> {
     }
     print!("{}", table.markdown());
     if matches!(command, Command::All(_)) {
-        table.not_measured("GPU, H100: training step, beam search");
-        let path = table.write(&options.results, &machine::Machine::new(&options.python)?)?;
+        if options.device == DeviceKind::Cuda {
+            table.not_measured("beam search");
+        }
+        let machine = machine::Machine::new(&options.python, options.device)?;
+        let path = table.write(&options.results, &machine)?;
         eprintln!("written: {}", path.display());
     }
     Ok(())

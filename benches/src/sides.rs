@@ -31,7 +31,7 @@ impl Round {
 /// The last line.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Peak {
-    /// Largest resident memory of the process from its first round on.
+    /// Largest resident memory of the process from its first round on; of a peer on a GPU, of its tensors there.
     pub peak_bytes: u64,
 }
 

@@ -156,9 +156,8 @@ impl Table {
         let versions = machine.versions.iter();
         let versions: Vec<String> = versions.map(|(name, v)| format!("{name} {v}")).collect();
         let text = format!(
-            "# {}, {} cores\n\n{}, by `cargo xtask bench`. {}.\n\n{}",
-            machine.processor,
-            machine.cores,
+            "# {}\n\n{}, by `eager-bench all`. {}.\n\n{}",
+            machine.title(),
             machine.date,
             versions.join(", "),
             self.markdown()
@@ -169,7 +168,7 @@ impl Table {
 }
 
 /// Three digits that count.
-fn short(x: f64) -> String {
+pub fn short(x: f64) -> String {
     match x {
         x if x >= 99.5 => format!("{x:.0}"),
         x if x >= 9.95 => format!("{x:.1}"),

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor};
+use clap::ValueEnum;
+use eager::cli;
 use eager::train::generator::TrainingConfig;
 use eager::train::objective::Items;
+use eager::train::shards::Shards;
 use eager_codes::{CodeTrie, ItemCodes};
 use eager_infer::InferConfig;
 use eager_losses::LossConfig;
@@ -25,6 +28,34 @@ const SETTINGS: &str = "settings";
 /// Tensors by name.
 pub type Tensors = HashMap<String, Tensor>;
 
+/// Where a training step is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The processor
+    Cpu,
+    /// The first NVIDIA GPU
+    Cuda,
+}
+
+impl DeviceKind {
+    /// Opens the device, as the `eager` command does.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => cli::DeviceKind::Cpu.open(),
+            Self::Cuda => cli::DeviceKind::Cuda.open(),
+        }
+    }
+
+    /// How ours cuts a batch there.
+    pub fn shards(self, threads: usize) -> Result<Shards> {
+        match self {
+            Self::Cpu => Shards::with_workers(threads),
+            Self::Cuda => Ok(Shards::whole()),
+        }
+    }
+}
+
 /// Updates on given batches.
 #[derive(Serialize, Deserialize)]
 pub struct Train {
@@ -37,6 +68,7 @@ pub struct Train {
     /// Updates a round.
     pub steps: usize,
     pub threads: usize,
+    pub device: DeviceKind,
 }
 
 /// Recommendations for given histories.
