@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the command `eager` with the `cuda` feature on a machine without GPU, driver or CUDA toolkit.
 #
-#   scripts/build-cuda.sh [cargo arguments]     e.g. --package xtask, or nothing for the command `eager`
+#   scripts/build-cuda.sh [cargo arguments]     e.g. --package eager-infer, or nothing for the command `eager`
 #
 # Compiler, headers and libraries of CUDA 13.0 come as wheels from PyPI (about 1.5 GB, kept under target/cuda). Needs
 # python3 with pip, a C compiler and Rust. CUDA_COMPUTE_CAP chooses the GPU: 90 for H100 and H200 (the default), 80 for A100.

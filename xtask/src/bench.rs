@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 
+use crate::cargo;
 use crate::environment::{self, run};
 
 /// What is run; everything but `--python` is `eager-bench`'s own.
@@ -29,8 +30,7 @@ impl Bench {
     /// # Errors
     /// When Python, pip or cargo fail, or a benchmark does.
     pub fn run(&self) -> Result<()> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-        let root = root.context("xtask does not lie in a workspace")?;
+        let root = cargo::root()?;
         let python = match &self.python {
             Some(python) => python.clone(),
             None => environment::with_requirements(
@@ -46,14 +46,9 @@ impl Bench {
         if !asks_for_help(&args) {
             args.extend(["--python".to_owned(), python.display().to_string()]);
         }
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         // The whole workspace, whose features are unified: nothing is compiled for this alone.
-        run(Command::new(&cargo)
-            .args(["build", "--release", "--workspace", "--locked"])
-            .current_dir(root))?;
-        let target = std::env::var_os("CARGO_TARGET_DIR");
-        let target = target.map_or_else(|| root.join("target"), PathBuf::from);
-        run(Command::new(target.join("release/eager-bench")).args(args))
+        run(cargo::build()?.arg("--workspace"))?;
+        run(Command::new(cargo::built("eager-bench")?).args(args))
     }
 }
 

@@ -3,10 +3,11 @@
 //! All of them build in the release profile with the same flags, so that nothing is compiled for one of them alone.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::cargo;
 
 /// Name, arguments of cargo, and what is added to its environment.
 type Check = (
@@ -48,20 +49,13 @@ const CHECKS: [Check; 4] = [
 /// # Errors
 /// When one failed, with the names of all that did.
 pub fn run() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let root = root.context("xtask does not lie in a workspace")?;
-    say_what_is_skipped(root);
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    say_what_is_skipped(cargo::root()?);
     let (mut failed, mut lines) = (Vec::new(), Vec::new());
     for (name, args, environment) in CHECKS {
         eprintln!("\n== {name}: cargo {}", args.join(" "));
         let start = Instant::now();
-        let status = Command::new(&cargo)
-            .args(args)
-            .envs(environment)
-            .current_dir(root)
-            .status()
-            .with_context(|| format!("cannot start {}", cargo.display()))?;
+        let status = cargo::cargo()?.args(args).envs(environment).status();
+        let status = status.context("cannot start cargo")?;
         let seconds = start.elapsed().as_secs_f64();
         let result = if status.success() { "ok" } else { "FAILED" };
         if !status.success() {

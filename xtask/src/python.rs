@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use crate::cargo;
 use crate::environment::{self, run};
 
 /// What the package is made and tested with.
@@ -38,8 +39,7 @@ impl Python {
     /// # Errors
     /// When Python, pip, cargo or a test fail.
     pub fn run(&self) -> Result<()> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-        let root = root.context("xtask does not lie in a workspace")?;
+        let root = cargo::root()?;
         let package = root.join("python");
         let work = root.join("target/python");
         let wheel = self.wheel(root, &package, &work)?;
@@ -47,15 +47,16 @@ impl Python {
         if self.wheel_only {
             return Ok(());
         }
-        let eager = command(root)?;
+        let (eager, random_bundle) = programs()?;
         let clean = environment::new(&self.python, &work.join("clean"))?;
         environment::install(&clean, &[&wheel])?;
         let tests = package.join("requirements-test.txt");
         environment::install(&clean, &[Path::new("--requirement"), &tests])?;
 
-        let bundle = saved(&work.join("random"), eager_fixtures::bundle(60, 7))?;
-        let direct = eager_fixtures::bundle_with_direct_head(60, 7);
-        let direct = saved(&work.join("direct"), direct)?;
+        let bundle = removed(work.join("random"))?;
+        run(Command::new(&random_bundle).arg(&bundle).arg("small"))?;
+        let direct = removed(work.join("direct"))?;
+        run(Command::new(&random_bundle).arg(&direct).arg("direct"))?;
         // Outside the package's folder, so that Python finds what was installed and nothing else.
         run(Command::new(&clean)
             .args(["-m", "pytest", "--config-file"])
@@ -83,11 +84,7 @@ impl Python {
         let requirements = package.join("requirements-build.txt");
         environment::with_requirements(&self.python, &tools, &requirements)?;
         // Beside `dist/` first: there may be older ones.
-        let made = work.join("wheel");
-        if made.exists() {
-            std::fs::remove_dir_all(&made)
-                .with_context(|| format!("{}: cannot remove", made.display()))?;
-        }
+        let made = removed(work.join("wheel"))?;
         run(Command::new(environment::program(&tools, "maturin"))
             .args(["build", "--locked", "--profile", &self.profile, "--out"])
             .arg(&made)
@@ -106,40 +103,31 @@ impl Python {
     }
 }
 
-/// The program `eager`, of the same sources.
-fn command(root: &Path) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // The whole workspace, whose features are unified: nothing is compiled for this alone.
-    run(Command::new(cargo)
-        .args(["build", "--release", "--workspace", "--locked"])
-        .current_dir(root))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target
-        .join("release/eager")
-        .with_extension(std::env::consts::EXE_EXTENSION))
+/// The program `eager`, and the one that writes small bundles of models that were never trained; both of the same sources.
+fn programs() -> Result<(PathBuf, PathBuf)> {
+    let wanted = ["--bin", "eager", "--example", "random_bundle"];
+    // Of the whole workspace, and with an example as the tests are: what `cargo xtask test` has compiled serves this too.
+    run(cargo::build()?.arg("--workspace").args(wanted))?;
+    let random_bundle = cargo::built("examples/random_bundle")?;
+    Ok((cargo::built("eager")?, random_bundle))
 }
 
-/// A bundle of a small model that was never trained, in a folder.
-fn saved(folder: &Path, mut bundle: eager_bundle::Bundle) -> Result<PathBuf> {
+/// A folder that is to be made, without what an earlier run left there.
+fn removed(folder: PathBuf) -> Result<PathBuf> {
     if folder.exists() {
-        std::fs::remove_dir_all(folder)
+        std::fs::remove_dir_all(&folder)
             .with_context(|| format!("{}: cannot remove", folder.display()))?;
     }
-    bundle.save(folder)?;
-    Ok(folder.to_owned())
+    Ok(folder)
 }
 
 /// A bundle that was trained, in a minute where it is not there yet.
 fn demo_bundle(eager: &Path, work: &Path) -> Result<PathBuf> {
-    let (runs, bundle) = (work.join("runs"), work.join("demo"));
+    let runs = work.join("runs");
     run(Command::new(eager)
         .args(["pipeline", "demo", "--text-encoder", "lsa", "--out"])
         .arg(&runs))?;
-    if bundle.exists() {
-        std::fs::remove_dir_all(&bundle)
-            .with_context(|| format!("{}: cannot remove", bundle.display()))?;
-    }
+    let bundle = removed(work.join("demo"))?;
     run(Command::new(eager)
         .arg("export")
         .args([&runs.join("demo/paper"), &bundle]))?;

@@ -1,4 +1,4 @@
-//! The command line, shared by `eager` and `cargo xtask`: options, exit codes, where output goes.
+//! The command line of `eager`, which `cargo xtask` hands its commands to: options, exit codes, where output goes.
 //!
 //! Results go to standard output, everything else (log, progress, reports on the way) to standard error. Exit code 0: done;
 //! 1: something failed; 2: wrong usage, which includes a config or dataset that is none.
