@@ -24,13 +24,12 @@ fn random(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
 
 /// Where the fused operations run: the CPU, and a GPU if this build knows one and the machine has it.
 fn devices() -> Vec<Device> {
-    let mut devices = vec![Device::Cpu];
     #[cfg(feature = "cuda")]
     match crate::gpu(0) {
-        Ok(gpu) => devices.push(gpu),
+        Ok(gpu) => return vec![Device::Cpu, gpu],
         Err(error) => eprintln!("not checked on a GPU: {error}"),
     }
-    devices
+    vec![Device::Cpu]
 }
 
 fn values(x: &Tensor) -> Vec<f64> {
