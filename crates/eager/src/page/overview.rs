@@ -112,10 +112,11 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
             "Each of {} users’ last item, ranked among all items. “ours” is {}, with the interval \
              that resampling the users gives; a figure of the paper inside it cannot be told from ours by these users.",
             count(report.users as u64),
-            files.baseline().map_or(
-                "the merged list of both streams".to_owned(),
-                |name| format!("the list of {name}")
-            )
+            files
+                .baseline()
+                .map_or("the merged list".to_owned(), |name| format!(
+                    "the list of {name}"
+                ))
         ),
         body,
     }])
