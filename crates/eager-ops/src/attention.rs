@@ -511,7 +511,7 @@ pub(crate) fn prefix_attention(
     out
 }
 
-/// [`prefix_attention`] on a GPU.
+/// [`prefix_attention`] on a GPU; `past` is contiguous.
 #[cfg(feature = "cuda")]
 pub(crate) fn prefix_attention_on_gpu(
     queries: &Tensor,
@@ -523,10 +523,6 @@ pub(crate) fn prefix_attention_on_gpu(
     if past.len() > MAX_KEYS {
         candle_core::bail!("prefix attention: {} steps; at most {MAX_KEYS}", past.len())
     }
-    let past = past
-        .iter()
-        .map(Tensor::contiguous)
-        .collect::<Result<Vec<_>>>()?;
     let places = past.iter().map(|step| Ok(cuda::place(step)?.address()));
     let places = places.collect::<Result<Vec<u64>>>()?;
     cuda::with([queries], |gpu, [q]| {

@@ -110,6 +110,10 @@ impl<T> Buffer<T> {
     pub(crate) fn at(&self) -> At {
         self.at
     }
+
+    pub(crate) fn is_on(&self, gpu: &Gpu) -> bool {
+        self.slice.context().ordinal() == gpu.0.cuda_stream().context().ordinal()
+    }
 }
 
 /// What a kernel takes, as it lies in memory.

@@ -195,15 +195,15 @@ impl Ops {
                 )
             }
         }
-        #[cfg(feature = "cuda")]
-        if self == Self::Fused && crate::cuda::is_cuda_f32(queries) {
-            return attention::prefix_attention_on_gpu(queries, past, rows, heads);
-        }
-        if self.fused_on_cpu(queries) {
+        if self.fused(queries) {
             let past = past
                 .iter()
                 .map(|step| step.contiguous())
                 .collect::<Result<Vec<_>>>()?;
+            #[cfg(feature = "cuda")]
+            if crate::cuda::is_cuda_f32(queries) {
+                return attention::prefix_attention_on_gpu(queries, &past, rows, heads);
+            }
             return with_slices(&past, |past| {
                 with_slice(queries, |queries| {
                     let out = attention::prefix_attention(queries, past, rows, d, heads);

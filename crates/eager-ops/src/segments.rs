@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Segments {
     offsets: Arc<[u32]>,
-    /// The offsets and every row's sequence on a GPU, once they were wanted there.
+    /// The offsets and every row's sequence on the first GPU that they were wanted on.
     #[cfg(feature = "cuda")]
     on_gpu: Arc<std::sync::OnceLock<crate::cuda::Buffer<u32>>>,
 }
@@ -77,6 +77,9 @@ impl Segments {
                 self.on_gpu.get_or_init(|| buffer)
             }
         };
+        if !buffer.is_on(gpu) {
+            candle_core::bail!("segments: used on a second GPU; make them anew for it")
+        }
         Ok((buffer.at(), buffer.at().plus(self.offsets.len())))
     }
 

@@ -259,6 +259,11 @@ impl Pass<'_> {
         gpu.matmul(dp.inner.w, wide(dinner).t(), rows(input), false)?;
         gpu.matmul(gx, wide(dinner), Matrix::new(p.inner.w, ff, d), true)?;
 
+        // The product behind an attention: its weights' gradient, and `dmixed`.
+        let attended_backward = |dw, dropped, mixed, w| {
+            gpu.matmul(dw, rows(dropped).t(), rows(mixed), false)?;
+            gpu.matmul(dmixed, rows(dropped), Matrix::new(w, d, d), false)
+        };
         let mut dmemory = None;
         if let (Some(kept), Some(p), Some(dp)) = (&kept.cross, &p.cross, &dp.cross) {
             self.add_norm_backward(
@@ -270,13 +275,7 @@ impl Pass<'_> {
                 (dp.norm, dp.attended.b),
             )?;
             std::mem::swap(&mut gx, &mut next);
-            gpu.matmul(dp.attended.w, rows(dropped).t(), rows(kept.mixed), false)?;
-            gpu.matmul(
-                dmixed,
-                rows(dropped),
-                Matrix::new(p.attended.w, d, d),
-                false,
-            )?;
+            attended_backward(dp.attended.w, dropped, kept.mixed, p.attended.w)?;
             let out = gpu.uninit(memory * d)?;
             let (_slab, [dq, dkv]) = gpu.slab([queries * d, memory * 2 * d])?;
             (kept.sequences).backward(gpu, (kept.q, kept.kv), dmixed, (dq, dkv))?;
@@ -309,18 +308,7 @@ impl Pass<'_> {
             (dp.attention_norm, dp.attended.b),
         )?;
         let gx = next;
-        gpu.matmul(
-            dp.attended.w,
-            rows(dropped).t(),
-            rows(attended.mixed),
-            false,
-        )?;
-        gpu.matmul(
-            dmixed,
-            rows(dropped),
-            Matrix::new(p.attended.w, d, d),
-            false,
-        )?;
+        attended_backward(dp.attended.w, dropped, attended.mixed, p.attended.w)?;
         let x = Matrix::new(self.x, n, d);
         let (w, dw, db) = (p.qkv.w, dp.qkv.w, dp.qkv.b);
         match &kept.own {

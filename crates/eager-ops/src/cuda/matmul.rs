@@ -164,33 +164,18 @@ impl Product {
         );
         let workspace = WORKSPACE as u64;
         let alignment = self.alignment;
-        let wishes = [
-            (
-                Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                address(&workspace),
-                size_of_val(&workspace),
-            ),
-            (
-                Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-                address(&alignment),
-                size_of_val(&alignment),
-            ),
-            (
-                Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                address(&alignment),
-                size_of_val(&alignment),
-            ),
-            (
-                Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-                address(&alignment),
-                size_of_val(&alignment),
-            ),
-            (
-                Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-                address(&alignment),
-                size_of_val(&alignment),
-            ),
+        let mut wishes = vec![(
+            Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+            address(&workspace),
+            size_of_val(&workspace),
+        )];
+        let operands = [
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
         ];
+        wishes.extend(operands.map(|wish| (wish, address(&alignment), size_of_val(&alignment))));
         for (wish, value, size) in wishes {
             // SAFETY: `value` is of the type that the wish has, and `size` its size.
             unsafe { result::set_matmul_pref_attribute(preference.0, wish, value, size) }
