@@ -100,8 +100,8 @@ impl Sample {
 
 /// Mean over states `[n, d]` of `-log softmax(scores)[target]`: over all rows of `items` `[n_items, d]`, or over the target
 /// and a `sample`. Of the latter each enters with its score less the logarithm of how often it was expected, so that the
-/// sum under the logarithm estimates that over all items without bias (Bengio & Senécal, 2003); one that is a state's own
-/// target is left out. Scalar out.
+/// sum under the logarithm estimates that over all items that can be drawn without bias (Bengio & Senécal, 2003; by
+/// popularity those of no interaction cannot); one that is a state's own target is left out. Scalar out.
 ///
 /// # Errors
 /// When shapes do not fit, or a target is unknown.

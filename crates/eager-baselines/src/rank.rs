@@ -9,7 +9,7 @@ pub type Rank = Option<u32>;
 /// `[n_items, d]`, a target and the items that are left out a state. A target that is left out has no rank.
 ///
 /// # Errors
-/// When shapes do not fit, an item is unknown, or a score is not a number.
+/// When shapes do not fit, an item is unknown, or a target's score is not a number.
 pub fn ranks(
     states: &Tensor,
     items: &Tensor,

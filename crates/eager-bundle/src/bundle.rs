@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use eager_codes::ItemVectors;
+use eager_codes::{ItemVectors, write_whole};
 use eager_data::Item;
 use eager_infer::Recommender;
 use eager_model::{PerStream, Stream};
@@ -136,34 +136,44 @@ impl Bundle {
         if beside.exists() {
             std::fs::remove_dir_all(&beside).map_err(io(&beside, "remove"))?;
         }
-        std::fs::create_dir_all(&beside).map_err(io(&beside, "make the folder"))?;
-        self.recommender.save(&beside)?;
+        let written = self.write(&beside).and_then(|digest| {
+            std::fs::rename(&beside, folder).map_err(io(folder, "write"))?;
+            Ok(digest)
+        });
+        self.digest = written.inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(&beside); // the error at hand says more than another
+        })?;
+        Ok(())
+    }
+
+    /// Writes the bundle's files into a new folder; the digest of its manifest.
+    fn write(&mut self, folder: &Path) -> Result<String> {
+        std::fs::create_dir_all(folder).map_err(io(folder, "make the folder"))?;
+        self.recommender.save(folder)?;
         for stream in Stream::ALL {
-            self.vectors[stream].save(&beside.join(vectors_file(stream)), None)?;
+            self.vectors[stream].save(&folder.join(vectors_file(stream)), None)?;
         }
         let mut lines = Vec::new();
         for item in &self.items {
-            serde_json::to_writer(&mut lines, item).map_err(|e| io(&beside, "write")(e.into()))?;
+            serde_json::to_writer(&mut lines, item).map_err(|e| io(folder, "write")(e.into()))?;
             lines.push(b'\n');
         }
-        let path = beside.join(ITEMS);
-        std::fs::write(&path, lines).map_err(io(&path, "write"))?;
+        let path = folder.join(ITEMS);
+        write_whole(&path, &lines).map_err(io(&path, "write"))?;
 
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(&beside).map_err(io(&beside, "read"))? {
-            let entry = entry.map_err(io(&beside, "read"))?;
+        for entry in std::fs::read_dir(folder).map_err(io(folder, "read"))? {
+            let entry = entry.map_err(io(folder, "read"))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             files.insert(name, FileDigest::of(&entry.path())?);
         }
         self.manifest.files = files;
-        let mut text = serde_json::to_vec_pretty(&self.manifest)
-            .map_err(|e| io(&beside, "write")(e.into()))?;
+        let mut text =
+            serde_json::to_vec_pretty(&self.manifest).map_err(|e| io(folder, "write")(e.into()))?;
         text.push(b'\n');
-        let path = beside.join(MANIFEST);
-        std::fs::write(&path, &text).map_err(io(&path, "write"))?;
-        std::fs::rename(&beside, folder).map_err(io(folder, "write"))?;
-        self.digest = sha256(&text);
-        Ok(())
+        let path = folder.join(MANIFEST);
+        write_whole(&path, &text).map_err(io(&path, "write"))?;
+        Ok(sha256(&text))
     }
 
     /// What the bundle is.
@@ -246,7 +256,8 @@ impl Bundle {
 
 /// Where a folder is written before it is whole.
 fn beside(folder: &Path) -> PathBuf {
-    let mut name = folder.as_os_str().to_owned();
+    // Without a slash at the end, which would make it a folder within.
+    let mut name = folder.components().as_path().as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     PathBuf::from(name)
 }

@@ -211,6 +211,7 @@ impl Bundle {
     /// # Errors
     /// When the file cannot be read or has no id; or the catalogue does not have one, or it is there twice, by its line.
     pub fn read_ids(&self, path: &Path) -> Result<Vec<u32>> {
+        // `eager_data::read_ids` would not say where an id was first.
         let mut seen: HashMap<u32, usize> = HashMap::new();
         lines(path)?
             .into_iter()
@@ -306,6 +307,8 @@ fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
             .count(),
         fault: "is not UTF-8".to_owned(),
     })?;
+    // As spreadsheets put before what they export.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines: Vec<(usize, String)> = (1..)
         .zip(text.lines())
         .filter(|(_, line)| !line.trim().is_empty())
@@ -323,4 +326,20 @@ fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
 
 fn bytes_before(error: &std::string::FromUtf8Error) -> &[u8] {
     &error.as_bytes()[..error.utf8_error().valid_up_to()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ids.txt");
+        std::fs::write(&path, "\u{feff}i3\r\n\ni5\n").unwrap();
+        let expected = [(1, "i3".to_owned()), (3, "i5".to_owned())];
+        assert_eq!(lines(&path).unwrap(), expected);
+        std::fs::write(&path, "\u{feff}\n").unwrap();
+        assert!(lines(&path).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! Queries: a history, a filter and a number of items in; a ranked list out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eager_infer::{InferConfig, Lists, Ranked};
 use eager_model::Stream;
@@ -83,18 +83,17 @@ impl Bundle {
             .enumerate()
             .map(|(place, query)| self.allowed(place, query))
             .collect::<Result<Vec<_>>>()?;
-        // Queries of one setting are searched together; a list longer than usual takes more of each stream.
         let mut groups: BTreeMap<(bool, usize), Vec<usize>> = BTreeMap::new();
         for (place, query) in queries.iter().enumerate() {
-            let filter = &query.filter;
-            let exact = filter.allow.is_some() || !filter.categories.is_empty();
-            let top_k = query.k.max(self.manifest().infer.top_k);
-            groups.entry((exact, top_k)).or_default().push(place);
+            groups.entry(self.pass(query)).or_default().push(place);
         }
         let mut lists = vec![vec![]; queries.len()];
         let mut short: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for ((exact, top_k), places) in groups {
             self.answer(queries, &allowed, &places, top_k, exact, &mut lists)?;
+            if exact {
+                continue;
+            }
             let wanted = |place: usize| queries[place].k.min(allowed[place].count);
             let incomplete = places.into_iter().filter(|&p| lists[p].len() < wanted(p));
             short.insert(top_k, incomplete.collect());
@@ -103,6 +102,30 @@ impl Bundle {
             self.answer(queries, &allowed, &places, top_k, true, &mut lists)?;
         }
         Ok(lists)
+    }
+
+    /// What queries have in common that are answered in one pass: whether every item is scored, and how much of each stream
+    /// is taken, more than usual for a longer list.
+    #[must_use]
+    pub fn pass(&self, query: &Query) -> (bool, usize) {
+        let filter = &query.filter;
+        let exact = filter.allow.is_some() || !filter.categories.is_empty();
+        (exact, query.k.max(self.manifest().infer.top_k))
+    }
+
+    /// What makes an item of a list most likely: a stream, or with `None` the direct head. Of equal ones it is the first.
+    #[must_use]
+    pub fn surest(ranked: &Ranked) -> Option<Stream> {
+        let predicted = [
+            (ranked.behaviour, Some(Stream::Behaviour)),
+            (ranked.semantic, Some(Stream::Semantic)),
+            (ranked.direct, None),
+        ];
+        // One that did not predict it is less than any other.
+        let surest = predicted
+            .into_iter()
+            .reduce(|best, next| if next.0 > best.0 { next } else { best });
+        surest.and_then(|(_, by)| by)
     }
 
     /// Makes the lists of the queries at `places`.
@@ -171,7 +194,8 @@ impl Bundle {
         }
         if !filter.categories.is_empty() {
             let mut wanted = vec![0; words.len()];
-            for category in &filter.categories {
+            // A name that is there again costs nothing.
+            for category in filter.categories.iter().collect::<BTreeSet<_>>() {
                 let unknown = || BundleError::UnknownCategory {
                     category: category.clone(),
                 };
@@ -210,4 +234,29 @@ fn of_kind(lists: Lists, kind: ListKind) -> Vec<Ranked> {
         }
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_surest_is_the_likeliest_of_those_that_predicted_the_item() {
+        let surest = |behaviour, semantic, direct| {
+            Bundle::surest(&Ranked {
+                item: 0,
+                score: 0.0,
+                behaviour,
+                semantic,
+                direct,
+            })
+        };
+        let (behaviour, semantic) = (Some(Stream::Behaviour), Some(Stream::Semantic));
+        assert_eq!(surest(Some(-1.0), Some(-2.0), Some(-3.0)), behaviour);
+        assert_eq!(surest(Some(-3.0), Some(-2.0), None), semantic);
+        assert_eq!(surest(None, Some(-9.0), None), semantic);
+        assert_eq!(surest(Some(-2.0), Some(-2.0), Some(-1.0)), None);
+        assert_eq!(surest(None, None, Some(-1.0)), None);
+        assert_eq!(surest(Some(-2.0), Some(-2.0), Some(-2.0)), behaviour);
+    }
 }

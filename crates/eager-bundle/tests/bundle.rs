@@ -187,11 +187,19 @@ fn filters_let_through_what_they_say_and_lists_are_as_long_as_they_can_be() {
         },
         ..query(&[0], 5)
     };
-    let found = &bundle.recommend(&[deny]).unwrap()[0];
-    assert_eq!(
-        found.iter().map(|r| r.item).collect::<Vec<_>>(),
-        [ITEMS as u32 - 1]
-    );
+    // Alone, and beside one that is scored exactly from the start.
+    let allow = Query {
+        filter: Filter {
+            allow: Some(vec![1]),
+            ..Filter::default()
+        },
+        ..query(&[0], 5)
+    };
+    for queries in [&[deny.clone()][..], &[deny.clone(), allow]] {
+        let found = &bundle.recommend(queries).unwrap()[0];
+        let found: Vec<u32> = found.iter().map(|r| r.item).collect();
+        assert_eq!(found, [ITEMS as u32 - 1]);
+    }
 }
 
 #[test]

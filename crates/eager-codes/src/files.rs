@@ -1,22 +1,40 @@
 //! Safetensors files: read whole, written beside and renamed.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::{CodesError, Result};
 
-/// Writes `bytes` to a temporary name beside `path`, then renames it.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |source| CodesError::Io {
+/// Writes `bytes` to a temporary name beside `path`, then renames it: whatever happens, there are the old bytes or the new
+/// ones. What was written of a file that could not be is taken away.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let whole = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        // A rename may reach the disk before the content does.
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    whole().inspect_err(|_| {
+        let _ = std::fs::remove_file(&beside); // the error at hand says more than another
+    })
+}
+
+/// As [`write_whole`], with the path in the error.
+pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, bytes).map_err(|source| CodesError::Io {
         path: path.to_owned(),
         action: "write",
         source,
-    };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    std::fs::write(&beside, bytes).map_err(io)?;
-    std::fs::rename(&beside, path).map_err(io)
+    })
 }
 
 /// What `parse` makes of a file's bytes; its faults name the file.

@@ -160,7 +160,7 @@ impl ItemCodes {
             views.push((*name, TensorView::new(Dtype::U32, shape.clone(), bytes)?));
         }
         let bytes = safetensors::serialize(views, None)?;
-        files::write(path, &bytes)
+        files::save(path, &bytes)
     }
 
     /// Reads a file of [`save`](Self::save).

@@ -54,7 +54,7 @@ impl ItemVectors {
         let view = TensorView::new(Dtype::F32, vec![self.items(), self.dim], &bytes)?;
         let metadata = origin.map(|(key, value)| HashMap::from([(key.to_owned(), value)]));
         let bytes = safetensors::serialize([(TENSOR, view)], metadata)?;
-        files::write(path, &bytes)
+        files::save(path, &bytes)
     }
 
     /// Reads what [`save`](Self::save) wrote.

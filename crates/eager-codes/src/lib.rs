@@ -26,6 +26,7 @@ mod vectors;
 pub use clustering::Clustering;
 pub use config::{Backend, CodesConfig, MAX_BRANCHING, MAX_LEAVES, MAX_LEVELS, Variant};
 pub use error::{CodesError, Result};
+pub use files::write_whole;
 pub use grow::{ChangedCodes, node_means};
 pub use item_codes::ItemCodes;
 pub use item_vectors::ItemVectors;

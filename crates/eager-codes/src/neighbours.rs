@@ -58,7 +58,7 @@ fn nearest(
     count: usize,
     others: bool,
 ) -> Vec<Vec<Near>> {
-    let dim = vectors.dim();
+    let (dim, count) = (vectors.dim(), count.min(vectors.rows()));
     let rows: Vec<u32> = (0..vectors.rows() as u32).collect();
     let unit = unit_rows(vectors, &rows);
     queries

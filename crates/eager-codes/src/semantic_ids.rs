@@ -239,7 +239,7 @@ impl SemanticIds {
         let bytes: Vec<u8> = self.tokens.iter().flat_map(|x| x.to_le_bytes()).collect();
         let shape = vec![self.n_items(), self.length];
         let view = TensorView::new(Dtype::U32, shape, &bytes)?;
-        files::write(path, &safetensors::serialize([(TENSOR, view)], None)?)
+        files::save(path, &safetensors::serialize([(TENSOR, view)], None)?)
     }
 
     /// Reads a file of [`save`](Self::save).

@@ -68,6 +68,18 @@ impl InferConfig {
                 });
             }
         }
+        let RankingWeights {
+            behaviour,
+            semantic,
+            direct,
+        } = self.weights;
+        if self.ranking != Ranking::Confidence && behaviour + semantic + direct == 0.0 {
+            return Err(InferError::Config {
+                field: "weights",
+                found: "0 for every prediction".to_owned(),
+                expected: "one above 0, to rank by".to_owned(),
+            });
+        }
         if self.top_k > self.beams && !self.exact {
             let expected = format!("at most `beams`, {}", self.beams);
             return refuse("top_k", self.top_k, expected);
@@ -99,6 +111,23 @@ mod tests {
         assert!(refused(|c| c.top_k = 0).contains("`top_k` is 0"));
         assert!(refused(|c| c.weights.direct = -1.0).contains("`weights.direct` is -1"));
         assert!(refused(|c| c.beams = 10).contains("at most `beams`, 10"));
+        let none = InferConfig {
+            weights: RankingWeights {
+                behaviour: 0.0,
+                semantic: 0.0,
+                direct: 0.0,
+            },
+            ..InferConfig::default()
+        };
+        assert!(none.validate().is_ok(), "confidence has no weights");
+        for ranking in [Ranking::Sum, Ranking::Mixture] {
+            let none = InferConfig {
+                ranking,
+                ..none.clone()
+            };
+            let message = none.validate().unwrap_err().to_string();
+            assert!(message.contains("`weights` is 0 for every"), "{message}");
+        }
         let exact = InferConfig {
             beams: 1,
             exact: true,

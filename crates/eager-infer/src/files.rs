@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
-use eager_codes::{CodeTrie, ItemCodes};
+use eager_codes::{CodeTrie, ItemCodes, write_whole};
 use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::Ops;
 use serde::{Deserialize, Serialize};
@@ -53,15 +53,6 @@ fn fault(path: &Path, fault: impl ToString) -> InferError {
     }
 }
 
-/// Has `write` make a file beside `path`, then moves it there.
-fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = Path::new(&beside);
-    write(beside)?;
-    std::fs::rename(beside, path).map_err(io(path, "write"))
-}
-
 impl Recommender {
     /// Writes everything that [`load`](Self::load) needs into `folder`, which is made if it is not there.
     ///
@@ -73,10 +64,10 @@ impl Recommender {
             self.codes[stream].save(&folder.join(codes_file(stream)))?;
         }
         let tensors = self.model.parameters().tensors();
-        replace(&folder.join(WEIGHTS), |path| {
-            safetensors::save(&tensors, path)
-                .map_err(|error| io(path, "write")(std::io::Error::other(error)))
-        })?;
+        let path = folder.join(WEIGHTS);
+        let bytes = ::safetensors::serialize(tensors.iter(), None)
+            .map_err(|error| io(&path, "write")(std::io::Error::other(error)))?;
+        write_whole(&path, &bytes).map_err(io(&path, "write"))?;
         let width = |stream: Stream| -> Result<usize> {
             let name = format!("{}.projection.weight", stream.name());
             let missing = || InferError::Mismatch(format!("the model has no {name:?}"));
@@ -88,11 +79,10 @@ impl Recommender {
             dims: PerStream::try_from_fn(width)?,
             config: self.model.config().clone(),
         };
-        replace(&folder.join(MODEL), |path| {
-            let text = serde_json::to_string_pretty(&description)
-                .map_err(|error| io(path, "write")(error.into()))?;
-            std::fs::write(path, text).map_err(io(path, "write"))
-        })
+        let path = folder.join(MODEL);
+        let text = serde_json::to_vec_pretty(&description)
+            .map_err(|error| io(&path, "write")(error.into()))?;
+        write_whole(&path, &text).map_err(io(&path, "write"))
     }
 
     /// Reads a folder of [`save`](Self::save), onto `device`, with the fused operations where they run.

@@ -29,6 +29,8 @@ pub struct Recommender {
     pub(crate) model: Eager,
     pub(crate) codes: PerStream<ItemCodes>,
     tries: PerStream<CodeTrie>,
+    /// Rows of the larger stream's largest decoding step, were every prefix kept.
+    widest: usize,
     ops: Ops,
     workers: Workers,
 }
@@ -77,6 +79,7 @@ impl Recommender {
         Ok(Self {
             model,
             codes,
+            widest: widest(&tries.behaviour).max(widest(&tries.semantic)),
             tries,
             ops,
             workers: Workers::new(threads)?,
@@ -266,13 +269,12 @@ impl Recommender {
 
     /// Users of a chunk.
     fn chunk_size(&self, config: &InferConfig) -> usize {
-        let width = if config.exact {
-            usize::MAX
+        let rows = if config.exact {
+            self.widest
         } else {
-            config.beams
+            self.widest.min(config.beams)
         };
-        let rows = Stream::ALL.map(|stream| widest(&self.tries[stream], width));
-        (ROWS / rows[0].max(rows[1])).clamp(1, USERS)
+        (ROWS / rows.max(1)).clamp(1, USERS)
     }
 
     fn check(&self, histories: &[&[u32]]) -> Result<()> {

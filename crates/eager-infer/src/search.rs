@@ -69,12 +69,10 @@ fn branches(trie: &CodeTrie, mut node: u32) -> bool {
     }
 }
 
-/// The most prefixes that one history can make a decoder say on one level, of at most `width` beams.
-pub(crate) fn widest(trie: &CodeTrie, width: usize) -> usize {
-    (0..trie.levels())
-        .map(|level| trie.level(level).filter(|&v| branches(trie, v)).count())
-        .max()
-        .map_or(1, |rows| rows.clamp(1, width.max(1)))
+/// The most prefixes that one history can make a decoder say on one level.
+pub(crate) fn widest(trie: &CodeTrie) -> usize {
+    let branching = |level| trie.level(level).filter(|&v| branches(trie, v)).count();
+    (0..trie.levels()).map(branching).max().unwrap_or(0)
 }
 
 impl Search<'_> {
@@ -338,6 +336,6 @@ mod tests {
             .map(|v| branches(&trie, v))
             .collect();
         assert_eq!(all, [true, true, false, true, false, false, false, false]);
-        assert_eq!((widest(&trie, 9), widest(&trie, 0)), (1, 1));
+        assert_eq!(widest(&trie), 1);
     }
 }

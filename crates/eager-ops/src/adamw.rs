@@ -52,6 +52,54 @@ impl Default for AdamWConfig {
     }
 }
 
+impl AdamWConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// Names the field that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let below_one = |x: f64| (0.0..1.0).contains(&x);
+        let not_negative = |x: f64| x >= 0.0 && x.is_finite();
+        for (field, value, fits, expected) in [
+            (
+                "beta1",
+                self.beta1,
+                below_one(self.beta1),
+                "0 or more, below 1",
+            ),
+            (
+                "beta2",
+                self.beta2,
+                below_one(self.beta2),
+                "0 or more, below 1",
+            ),
+            (
+                "eps",
+                self.eps,
+                self.eps > 0.0 && self.eps.is_finite(),
+                "a number above 0",
+            ),
+            (
+                "weight_decay",
+                self.weight_decay,
+                not_negative(self.weight_decay),
+                "0 or more",
+            ),
+            (
+                "clip_norm",
+                self.clip_norm,
+                not_negative(self.clip_norm),
+                "0, for none, or more",
+            ),
+        ] {
+            if !fits {
+                candle_core::bail!("optimiser: `{field}` is {value}; use {expected}")
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Names of a parameter's moments in a saved state, in the order of [`Moments`].
 const MOMENTS: [&str; 3] = ["m", "v", "v_max"];
 

@@ -39,6 +39,7 @@ function render() {
   absent.hidden = state.model === "" || named !== undefined;
   absent.textContent = `There is no model ${state.model} here; this is ${model.name}.`;
   if (state.view === "compare" && models.length < 2) state.view = "recommendations";
+  state.k = Math.min(state.k, model.max_k);
   if (model !== shown.model) introduce(model);
   links(state.view);
   search.use(model.name);

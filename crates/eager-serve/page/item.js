@@ -19,7 +19,7 @@ export function view(element) {
     const ask = async (signal) => {
       const known = await api.item(model.name, item, signal);
       if (known === null) return { known };
-      const near = STREAMS.map((stream) => api.similar(model.name, item, stream, NEAR, signal));
+      const near = STREAMS.map((stream) => api.similar(model.name, item, stream, Math.min(NEAR, model.max_k), signal));
       const why = await api.knownOf(model.name, history, signal);
       const explained = why.length > 0 && explain(model, why, item, signal);
       return { known, near: await Promise.all(near), why: await explained };

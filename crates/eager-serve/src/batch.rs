@@ -72,13 +72,10 @@ impl<T: Send, F: FnOnce() -> T + Send> Other for OtherJob<T, F> {
 }
 
 impl ListJob {
-    /// What queries of one batch have in common: the model, whether it searches or scores everything, and how much of each
-    /// stream it takes.
-    fn pass(&self) -> (*const Model, bool, usize) {
-        let filter = &self.query.filter;
-        let exact = filter.allow.is_some() || !filter.categories.is_empty();
-        let top_k = self.query.k.max(self.model.bundle.manifest().infer.top_k);
-        (Arc::as_ptr(&self.model), exact, top_k)
+    /// What queries of one batch have in common: the model, and what it answers in one pass.
+    fn pass(&self) -> (*const Model, (bool, usize)) {
+        let pass = self.model.bundle.pass(&self.query);
+        (Arc::as_ptr(&self.model), pass)
     }
 }
 

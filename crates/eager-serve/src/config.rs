@@ -9,7 +9,8 @@ use crate::Token;
 pub struct Config {
     /// Longest body of a request, in bytes.
     pub max_body: usize,
-    /// Most ids of a history; of those the model reads the newest, as many as its window has room for.
+    /// Most ids of a history, of which the model reads the newest, as many as its window has room for; and most names of a
+    /// list's `categories`.
     pub max_history: usize,
     /// Longest list.
     pub max_k: usize,

@@ -11,6 +11,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod page;
+mod patience;
 mod router;
 mod search;
 mod server;

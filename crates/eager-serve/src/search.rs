@@ -1,5 +1,6 @@
 //! Items by the words of their titles and ids.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use eager_bundle::Item;
@@ -22,12 +23,17 @@ impl TitleSearch {
 
     /// Numbers of the items of which every word of `q` begins a word; ascending. Without a word that is every item.
     pub(crate) fn find(&self, q: &str) -> impl Iterator<Item = u32> {
-        let wanted: Vec<String> = words(q).map(|word| format!(" {word}")).collect();
+        let wanted = beginnings(q);
         let texts = (0..).zip(&self.0);
         texts
             .filter(move |(_, text)| wanted.iter().all(|word| text.contains(word.as_str())))
             .map(|(item, _)| item)
     }
+}
+
+/// What a text has in it in which every word of `q` begins a word: each once, however often the word is there.
+fn beginnings(q: &str) -> BTreeSet<String> {
+    words(q).map(|word| format!(" {word}")).collect()
 }
 
 /// Runs of letters and digits, in lower case.
@@ -62,5 +68,6 @@ mod tests {
         assert_eq!(find("éme"), [0]);
         assert_eq!(find("b0"), [0, 1]);
         assert_eq!(find("X-7"), [2]);
+        assert_eq!(beginnings(&"nail NAIL-".repeat(1000)).len(), 1);
     }
 }

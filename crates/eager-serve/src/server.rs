@@ -15,10 +15,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt as _;
 
+use crate::patience::Patient;
 use crate::{App, Result, ServeError, router};
 
-/// How long a client may take for a request's head, and a connection may do nothing.
-const HEAD: Duration = Duration::from_secs(30);
+/// How long a client may take for a request's head, a connection may do nothing, and an answer may wait for a client that does
+/// not read it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Takes an address, so that one that is taken is said before anything is loaded.
 ///
@@ -149,6 +151,8 @@ struct Connections {
     router: axum::Router,
     free: Arc<Semaphore>,
     graceful: GracefulShutdown,
+    /// How long an answer may wait for a client that does not read it.
+    patience: Duration,
 }
 
 impl Connections {
@@ -157,6 +161,7 @@ impl Connections {
             router: router(app.clone()),
             free: Arc::new(Semaphore::new(app.config.max_connections)),
             graceful: GracefulShutdown::new(),
+            patience: PATIENCE,
             app,
         }
     }
@@ -168,9 +173,10 @@ impl Connections {
             let router = router.clone();
             async move { Ok::<_, Infallible>(answer(router, request.map(axum::body::Body::new)).await) }
         });
+        let stream = Patient::new(stream, self.patience);
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(PATIENCE)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = self.graceful.watch(connection);
         let open = self.app.metrics.connections.clone();
@@ -209,5 +215,58 @@ async fn accept(listener: &tokio::net::TcpListener, connections: &Connections) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn whoever_asks_and_does_not_read_makes_room_for_others() {
+        let config = Config {
+            max_connections: 1,
+            workers: 1,
+            ..Config::default()
+        };
+        let app = App::new(config, &[], Box::new(|_| Err("none".into()))).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let connections = Connections {
+                    patience: Duration::from_millis(200),
+                    ..Connections::new(app)
+                };
+                accept(&listener, &connections).await;
+            });
+        });
+        let connect = || {
+            let client = std::net::TcpStream::connect(address).unwrap();
+            let limit = Some(Duration::from_secs(10));
+            client.set_write_timeout(limit).unwrap();
+            client.set_read_timeout(limit).unwrap();
+            client
+        };
+        // Until the server, which cannot be rid of its answers, takes no more questions, or closes the connection.
+        let mut deaf = connect();
+        let ask = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+        while deaf.write_all(ask.as_bytes()).is_ok() {}
+
+        let mut other = connect();
+        let ask = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        other.write_all(ask.as_bytes()).unwrap();
+        let mut answer = String::new();
+        other.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        drop(deaf);
     }
 }

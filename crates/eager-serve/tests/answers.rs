@@ -46,7 +46,8 @@ fn queries() -> Vec<(Query, Value)> {
         }
         if n % 8 == 2 {
             filter.categories = vec!["c1".to_owned(), "c5".to_owned()];
-            body["categories"] = json!(filter.categories);
+            // Again is not more.
+            body["categories"] = json!(["c1", "c5", "c1"]);
         }
         if n % 8 == 7 {
             let allow: Vec<u32> = (0..ITEMS as u32).step_by(3).collect();

@@ -39,6 +39,22 @@ fn get(path: &str) -> Request<Body> {
 }
 
 #[tokio::test]
+async fn who_asks_for_no_length_gets_no_more_than_there_is() {
+    let served = Served::one(Config {
+        max_k: 3,
+        ..Config::default()
+    });
+    let (status, list) = served
+        .post("/v1/recommend", json!({"history": ["i1"]}))
+        .await;
+    let (found, near) = served.get("/v1/items/i1/similar").await;
+    assert_eq!((status, found), (StatusCode::OK, StatusCode::OK));
+    for answer in [list, near] {
+        assert_eq!(answer["items"].as_array().unwrap().len(), 3);
+    }
+}
+
+#[tokio::test]
 async fn bad_input_is_named() {
     let config = Config {
         max_body: 2000,
@@ -47,7 +63,7 @@ async fn bad_input_is_named() {
         ..Config::default()
     };
     let served = Served::one(config);
-    let bodies: [(Value, u16, &str, Option<&str>); 22] = [
+    let bodies: [(Value, u16, &str, Option<&str>); 23] = [
         (json!({}), 422, "bad_field", None),
         (json!([]), 422, "bad_field", None),
         (
@@ -140,6 +156,12 @@ async fn bad_input_is_named() {
             422,
             "unknown_category",
             Some("categories[1]"),
+        ),
+        (
+            json!({"history": ["i1"], "categories": vec!["c1"; 6]}),
+            422,
+            "too_long",
+            Some("categories"),
         ),
         (
             json!({"history": ["i1"], "unknown": "guess"}),
@@ -286,6 +308,8 @@ async fn bad_input_is_named() {
     for (path, status, code, field) in paths {
         refused(&served, get(path), status, code, field).await;
     }
+    let long = format!("/v1/items?q={}a", "a+".repeat(500));
+    refused(&served, get(&long), 422, "too_long", Some("q")).await;
     let delete = Request::delete("/v1/items").body(Body::empty()).unwrap();
     let (status, headers, _) = served.send(delete).await;
     assert_eq!(

@@ -101,8 +101,13 @@ fn write(path: &Path, vectors: &Tensor) -> Result<()> {
         .map_err(TextError::weights(path))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(TextError::io("create the folder", folder))?;
-    let temporary =
-        tempfile::NamedTempFile::new_in(folder).map_err(TextError::io("write into", folder))?;
+    let mut builder = tempfile::Builder::new();
+    // As any new file, not this user's alone: a cache may be shared.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = builder
+        .tempfile_in(folder)
+        .map_err(TextError::io("write into", folder))?;
     std::fs::write(temporary.path(), content).map_err(TextError::io("write", path))?;
     temporary
         .persist(path)

@@ -27,7 +27,7 @@ use candle_core::Tensor;
 pub use cache::encode_cached;
 pub use error::{Result, TextError};
 pub use lsa::Lsa;
-pub use open::{DEFAULT_ENCODER, open};
+pub use open::{DEFAULT_ENCODER, check, open};
 pub use places::{Download, Places};
 pub use sentence::SentenceEncoder;
 

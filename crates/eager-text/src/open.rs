@@ -47,9 +47,17 @@ pub fn open(
         let encoder = SentenceEncoder::open_as(name.to_owned(), &folder, device, preset.sha256)?;
         return Ok(Box::new(encoder));
     }
-    let folder = Path::new(name);
-    if folder.is_dir() {
-        return Ok(Box::new(SentenceEncoder::open(folder, device)?));
+    check(name)?;
+    Ok(Box::new(SentenceEncoder::open(Path::new(name), device)?))
+}
+
+/// Whether there can be an encoder called `name`: a preset, `lsa`, or a folder that is there. Nothing is opened or fetched.
+///
+/// # Errors
+/// [`TextError::UnknownEncoder`] for any other name.
+pub fn check(name: &str) -> Result<()> {
+    if name == Lsa::NAME || Preset::of(name).is_some() || Path::new(name).is_dir() {
+        return Ok(());
     }
     let mut known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
     known.push(Lsa::NAME);

@@ -150,8 +150,7 @@ impl Metrics<Difference> {
     }
 }
 
-/// Users by what they add to the figures. Users of the same rank add the same, so a resample is a count of each kind:
-/// exact, and independent of the order of users.
+/// Users by what they add to the figures. Users of the same rank add the same, so a resample is a count of each kind, exactly.
 pub(super) struct Users {
     /// Kind of each user.
     kinds: Vec<u32>,

@@ -8,13 +8,16 @@ use eager_bundle::Bundle;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ItemName, ModelParam, StreamName, Streams, within};
+use super::{ItemName, ModelParam, StreamName, Streams, length, within};
 use crate::App;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::{Params, Segment};
 
 /// Most items of a page of the catalogue.
 const PAGE: usize = 100;
+
+/// Longest `q`, in characters.
+const QUERY: usize = 1000;
 
 /// Which part of the catalogue.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -23,9 +26,9 @@ const PAGE: usize = 100;
 pub(crate) struct Search {
     /// Name of the model; otherwise the first
     model: Option<String>,
-    /// Words, each of which begins a word of the item's title or id; in upper or lower case
+    /// Words, each of which begins a word of the item's title or id; in upper or lower case, at most 1000 characters
     #[serde(default)]
-    #[param(required = false)]
+    #[param(max_length = 1000, required = false)]
     q: String,
     /// Only items of this category
     category: Option<String>,
@@ -77,7 +80,7 @@ pub(crate) struct ItemDetails {
     /// What the text encoder read.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// Its code in each stream's tree: which child of its parent every node is.
+    /// Its own code in each stream's tree: which child of its parent every node is.
     codes: Streams<Vec<u32>>,
 }
 
@@ -102,7 +105,7 @@ fn number(bundle: &Bundle, id: &str) -> ApiResult<u32> {
     get, path = "/v1/items", tag = "catalogue", security(("token" = [])), params(Search),
     responses(
         (status = 200, description = "A page", body = Found),
-        (status = 422, description = "No item has the category, or a number is out of range", body = ErrorBody),
+        (status = 422, description = "No item has the category, `q` is too long, or a number is out of range", body = ErrorBody),
     ),
 )]
 pub(crate) async fn items(
@@ -111,6 +114,11 @@ pub(crate) async fn items(
 ) -> ApiResult<Json<Found>> {
     let model = app.models.get(search.model.as_deref())?;
     let limit = within("limit", search.limit, PAGE)?;
+    let length = search.q.chars().count();
+    if length > QUERY {
+        let message = format!("q has {length} characters, expected at most {QUERY}");
+        return Err(ApiError::invalid("q", "too_long", message));
+    }
     if let Some(category) = &search.category {
         items_of(&model.bundle, category)?;
     }
@@ -154,11 +162,7 @@ pub(crate) async fn item(
     let model = app.models.get(model.as_deref())?;
     let bundle = &model.bundle;
     let number = number(bundle, &id)?;
-    let codes = Streams::from_fn(|stream| {
-        let trie = bundle.recommender().trie(stream);
-        let ordinal = |&node: &u32| node - trie.children(trie.parent(node)).start;
-        trie.path(number).iter().map(ordinal).collect()
-    });
+    let codes = |stream| bundle.recommender().codes(stream).code(number).to_vec();
     Ok(Json(ItemDetails {
         item: CatalogueItem::new(bundle, number),
         text: bundle
@@ -166,7 +170,7 @@ pub(crate) async fn item(
             .text
             .template
             .fill(&bundle.items()[number as usize]),
-        codes,
+        codes: Streams::from_fn(codes),
     }))
 }
 
@@ -181,18 +185,13 @@ pub(crate) struct Near {
     #[serde(default = "semantic")]
     #[param(default = "semantic", required = false)]
     view: StreamName,
-    /// How many
-    #[serde(default = "ten")]
-    #[param(default = 10, minimum = 1, required = false)]
-    k: usize,
+    /// How many; otherwise 10, or as many as the server gives at most
+    #[param(minimum = 1)]
+    k: Option<usize>,
 }
 
 fn semantic() -> StreamName {
     StreamName::Semantic
-}
-
-fn ten() -> usize {
-    10
 }
 
 /// Items near an item.
@@ -235,7 +234,7 @@ pub(crate) async fn similar(
 ) -> ApiResult<Json<SimilarItems>> {
     let model = app.models.get(near.model.as_deref())?;
     let number = number(&model.bundle, &id)?;
-    let k = within("k", near.k, app.config.max_k)?;
+    let k = length(near.k, app.config.max_k)?;
     let (view, searched) = (near.view, model.clone());
     let similar = move || searched.bundle.similar(number, view.into(), k);
     let found = app.queue.compute(similar).await??;

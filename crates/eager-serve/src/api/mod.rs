@@ -121,6 +121,12 @@ fn within(field: &str, found: usize, most: usize) -> ApiResult<usize> {
     Err(ApiError::invalid(field, "out_of_range", message))
 }
 
+/// The length of a list: `k`, or the usual one, at most `most`.
+fn length(k: Option<usize>, most: usize) -> ApiResult<usize> {
+    const USUAL: usize = 10;
+    k.map_or(Ok(USUAL.min(most)), |k| within("k", k, most))
+}
+
 /// A history: at least one item, at most as many ids as the server takes.
 fn history(
     bundle: &Bundle,

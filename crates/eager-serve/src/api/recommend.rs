@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use eager_bundle::{Filter, ListKind, Query, Ranked};
+use eager_bundle::{Bundle, Filter, ListKind, Query, Ranked};
+use eager_model::Stream;
 use serde::{Deserialize, Serialize};
 use tower_http::request_id::RequestId;
 use utoipa::ToSchema;
 
-use super::{ItemName, Unknown, history, within};
+use super::{ItemName, Unknown, history, length};
 use crate::App;
-use crate::error::{ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::Body;
 use crate::models::Model;
 use crate::router::id;
@@ -25,10 +26,10 @@ pub(crate) struct RecommendRequest {
     /// Item ids, oldest first. The model reads the newest, as many as `max_history` of `/v1/models` says.
     #[schema(example = json!(["B004756YJA", "B004ZT0SSG"]))]
     history: Vec<String>,
-    /// Length of the list; it is shorter only where the filters let fewer items through.
-    #[serde(default = "ten")]
-    #[schema(default = 10, minimum = 1)]
-    k: usize,
+    /// Length of the list; it is shorter only where the filters let fewer items through. Otherwise 10, or as many as the
+    /// server gives at most.
+    #[schema(minimum = 1)]
+    k: Option<usize>,
     /// Which list.
     #[serde(default)]
     list: ListName,
@@ -46,10 +47,6 @@ pub(crate) struct RecommendRequest {
     /// What is done with ids that the catalogue does not have.
     #[serde(default)]
     unknown: Unknown,
-}
-
-fn ten() -> usize {
-    10
 }
 
 /// Both streams' predictions merged, or one stream's own.
@@ -125,20 +122,15 @@ pub(crate) enum ListedBy {
 
 impl RankedItem {
     fn new(model: &Model, place: usize, ranked: &Ranked) -> Self {
-        let by = [
-            (ranked.behaviour, ListedBy::Behaviour),
-            (ranked.semantic, ListedBy::Semantic),
-            (ranked.direct, ListedBy::Direct),
-        ];
-        let by = by
-            .into_iter()
-            .filter_map(|(log_prob, by)| Some((log_prob?, by)));
-        let likeliest = by.reduce(|best, next| if next.0 > best.0 { next } else { best });
         Self {
             rank: place + 1,
             name: ItemName::new(&model.bundle, ranked.item),
             score: ranked.score,
-            stream: likeliest.map_or(ListedBy::Behaviour, |(_, by)| by),
+            stream: match Bundle::surest(ranked) {
+                Some(Stream::Behaviour) => ListedBy::Behaviour,
+                Some(Stream::Semantic) => ListedBy::Semantic,
+                None => ListedBy::Direct,
+            },
             behaviour: ranked.behaviour,
             semantic: ranked.semantic,
             direct: ranked.direct,
@@ -167,7 +159,7 @@ pub(crate) async fn recommend(
     let model = app.models.get(request.model.as_deref())?;
     let (bundle, unknown) = (&model.bundle, request.unknown);
     let mut skipped = vec![];
-    let k = within("k", request.k, app.config.max_k)?;
+    let k = length(request.k, app.config.max_k)?;
     let history = history(
         bundle,
         &request.history,
@@ -183,7 +175,7 @@ pub(crate) async fn recommend(
             .map(|ids| numbers("allow", &ids))
             .transpose()?,
         deny: numbers("deny", &request.deny)?,
-        categories: known_categories(&model, request.categories)?,
+        categories: known_categories(bundle, request.categories, app.config.max_history)?,
     };
     let query = Query {
         history,
@@ -204,9 +196,18 @@ pub(crate) async fn recommend(
     }))
 }
 
-fn known_categories(model: &Model, categories: Vec<String>) -> ApiResult<Vec<String>> {
+/// Categories that there are, at most as many names as a history may have ids.
+fn known_categories(
+    bundle: &Bundle,
+    categories: Vec<String>,
+    most: usize,
+) -> ApiResult<Vec<String>> {
+    if categories.len() > most {
+        let message = format!("{} categories, this server takes {most}", categories.len());
+        return Err(ApiError::invalid("categories", "too_long", message));
+    }
     for (place, category) in categories.iter().enumerate() {
-        super::items::items_of(&model.bundle, category)
+        super::items::items_of(bundle, category)
             .map_err(|e| e.at(format!("categories[{place}]")))?;
     }
     Ok(categories)
