@@ -142,11 +142,16 @@ pub fn acquire<'a>(
             if absent.is_empty() {
                 return check(manifest, source, folder);
             }
+            // A manifest named without a folder lies in the working directory.
+            let looked = match folder.as_os_str().is_empty() {
+                true => std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+                false => folder.clone(),
+            };
             let _ = writeln!(
                 tried,
                 "  {} in {}: no {}",
                 source.format(),
-                folder.display(),
+                looked.display(),
                 absent.join(", ")
             );
         }
@@ -258,13 +263,19 @@ fn advice(manifest: &Manifest) -> String {
             .collect();
         let _ = write!(forms, "\n  {}: {}", source.format(), names.join(", "));
     }
-    let other = match manifest.name.as_str() {
+    let name = &manifest.name;
+    if manifest.folder.is_some() {
+        return format!(
+            "correct the names in the manifest, or put the files of one form beside it, or into a folder `{name}` and give \
+             the folder above that by --data-dir or EAGER_DATA_DIR:{forms}"
+        );
+    }
+    let other = match name.as_str() {
         "movielens-100k" => "",
         _ => "`movielens-100k`, which needs only `pip` and a package index, or ",
     };
     format!(
-        "put the files of one form into a folder `{}` and give the folder above it by --data-dir or EAGER_DATA_DIR:{forms}\n\
-         or take {other}`demo`, which needs nothing.",
-        manifest.name
+        "put the files of one form into a folder `{name}` and give the folder above it by --data-dir or EAGER_DATA_DIR:{forms}\n\
+         or take {other}`demo`, which needs nothing."
     )
 }

@@ -1,4 +1,5 @@
-//! Fetching a file over HTTP: into `<name>.part`, resumed where it was cut, checked, then renamed.
+//! Fetching a file over HTTP: into `<name>.part`, resumed where it was cut, checked, then renamed. A file that changed upstream
+//! in between is caught by its digest where the manifest has one, else by gzip's checksum and the expected statistics.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

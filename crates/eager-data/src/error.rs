@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::statistics::counted;
+
 /// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, DataError>;
 
@@ -34,6 +36,12 @@ pub enum DataError {
     #[error("{}: the file is empty; fetch or write it again", .path.display())]
     Empty {
         /// The empty file.
+        path: PathBuf,
+    },
+    /// A table that has names of columns and nothing else.
+    #[error("{}: there is no row below the header; write at least one, or name another file", .path.display())]
+    NoRows {
+        /// The table without rows.
         path: PathBuf,
     },
     /// A file is not the one that the manifest pins.
@@ -120,8 +128,9 @@ pub enum DataError {
     },
     /// The k-core filter left nothing.
     #[error(
-        "dataset `{dataset}`: none of {before} interactions is left when every user needs {user_core} and every item {item_core}; \
-         lower `user_core` or `item_core`"
+        "dataset `{dataset}`: none of {} is left when every user needs {user_core} and every item {item_core}; \
+         lower `user_core` or `item_core`",
+        counted(.before, "interaction")
     )]
     NothingLeft {
         /// Dataset read.
@@ -135,8 +144,9 @@ pub enum DataError {
     },
     /// A user too short for the leave-one-out split.
     #[error(
-        "user {user} has {found} interactions; the leave-one-out split needs at least {MIN_HISTORY} \
-         (one to train on, one to validate, one to test): set `user_core` to {MIN_HISTORY} or more"
+        "user {user} has {}; the leave-one-out split needs at least {MIN_HISTORY} \
+         (one to train on, one to validate, one to test): set `user_core` to {MIN_HISTORY} or more",
+        counted(.found, "interaction")
     )]
     ShortUser {
         /// Raw id of the user.
@@ -146,13 +156,13 @@ pub enum DataError {
     },
     /// Items for which no piece of the text template could be filled.
     #[error(
-        "item {item}{others} has no text by the template {template}; name more fields in `[text] parts` \
+        "item {item}{others} no text by the template {template}; name more fields in `[text] parts` \
          or give `[text] fallback`"
     )]
     NoText {
         /// Raw id of the first such item.
         item: String,
-        /// " and n others" where there are more.
+        /// " has", or " and n others have" where there are more.
         others: String,
         /// The template's parts.
         template: String,
@@ -236,7 +246,7 @@ pub enum LineFault {
     #[error("user {0} has rows further up; sort the table by user, each user's rows oldest first")]
     SplitUser(String),
     /// A row of another width than the header.
-    #[error("{found} fields where the header has {expected}; correct the row")]
+    #[error("{} where the header has {expected}; correct the row", counted(.found, "field"))]
     FieldCount {
         /// Fields of the row.
         found: u64,
@@ -284,7 +294,8 @@ pub enum LineFault {
     },
     /// A user too short for the split, in a form that must already be filtered.
     #[error(
-        "user {user} has {found} interactions, the leave-one-out split needs {MIN_HISTORY} or more; remove the user"
+        "user {user} has {}, the leave-one-out split needs {MIN_HISTORY} or more; remove the user",
+        counted(.found, "interaction")
     )]
     ShortUser {
         /// The user as written.
@@ -294,7 +305,8 @@ pub enum LineFault {
     },
     /// Two aligned files that do not agree.
     #[error(
-        "{found} values for user {user}, but {expected} in {other}; both files must list the same interactions"
+        "{} for user {user}, but {expected} in {other}; both files must list the same interactions",
+        counted(.found, "value")
     )]
     Misaligned {
         /// The user as written.
@@ -308,7 +320,8 @@ pub enum LineFault {
     },
     /// A file that stops before the one it is aligned with.
     #[error(
-        "the file ends here, but {other} has {expected} lines; both files must have a line a user"
+        "the file ends here, but {other} has {}; both files must have a line a user",
+        counted(.expected, "line")
     )]
     TooFewLines {
         /// Lines of the other file.

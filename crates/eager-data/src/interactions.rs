@@ -96,16 +96,6 @@ impl Interactions {
     pub fn histories(&self) -> impl Iterator<Item = &[ItemId]> {
         (0..self.n_users()).map(|user| self.history(user))
     }
-
-    /// Interactions of every item, `[n_items]`: the popularity of the whole dataset.
-    #[must_use]
-    pub fn item_counts(&self) -> Vec<u32> {
-        let mut counts = vec![0; self.n_items];
-        for item in &self.items {
-            counts[item.index()] += 1;
-        }
-        counts
-    }
 }
 
 #[cfg(test)]
@@ -123,7 +113,6 @@ mod tests {
         assert_eq!(packed.history(0), a);
         assert!(packed.history(1).is_empty());
         assert_eq!(packed.range(2), 3..4);
-        assert_eq!(packed.item_counts(), [1, 3, 0]);
         assert!(Interactions::new([&a[..]], 1).is_none());
     }
 }

@@ -1,11 +1,23 @@
 //! An item of the catalogue and the text made of it for the semantic stream (paper §3.2: Sentence-T5 on item text).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::statistics::counted;
 use crate::{DataError, Result};
+
+/// Names of the fields in a template, but for further columns.
+pub(crate) const FIELDS: [&str; 7] = [
+    "id",
+    "title",
+    "brand",
+    "categories",
+    "price",
+    "description",
+    "keywords",
+];
 
 /// What is known of an item. Every field but the id may be absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -113,6 +125,35 @@ impl TextTemplate {
             .try_for_each(|part| pieces(part).map(drop))
     }
 
+    /// Checks that what stands in braces is among the `fields` that the items may have: of `{a|b}` at least one, and the
+    /// others are names of fields all the same.
+    ///
+    /// # Errors
+    /// In words for the manifest's author.
+    pub(crate) fn check(&self, fields: &BTreeSet<&str>) -> std::result::Result<(), String> {
+        for part in self.parts.iter().chain(&self.fallback) {
+            for piece in pieces(part)? {
+                let Piece::Fields(names) = piece else {
+                    continue;
+                };
+                let mut had = names.split('|').map(|name| fields.contains(name.trim()));
+                let mut known = names.split('|').map(|name| {
+                    let name = name.trim();
+                    fields.contains(name) || FIELDS.contains(&name)
+                });
+                if !had.any(|had| had) || !known.all(|known| known) {
+                    let fields: Vec<&str> = fields.iter().copied().collect();
+                    return Err(format!(
+                        "`[text]` names `{{{names}}}`, which no item has; the fields are {}: write one of them, or give a \
+                         table's column that name in `columns`",
+                        fields.join(", ")
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The item's text, or `None` when no part can be filled.
     #[must_use]
     pub fn fill(&self, item: &Item) -> Option<String> {
@@ -152,10 +193,9 @@ impl TextTemplate {
         if let Some(first) = texts.iter().position(Option::is_none) {
             return Err(DataError::NoText {
                 item: items[first].id.clone(),
-                others: if without > 1 {
-                    format!(" and {} others", without - 1)
-                } else {
-                    String::new()
+                others: match without - 1 {
+                    0 => " has".to_owned(),
+                    more => format!(" and {} have", counted(more, "other")),
                 },
                 template: self.to_string(),
             });
@@ -260,7 +300,7 @@ mod tests {
         );
         let message = template.fill_all(&items).unwrap_err().to_string();
         assert!(
-            message.contains("item X and 1 others has no text by the template {title|keywords}"),
+            message.contains("item X and 1 other have no text by the template {title|keywords}"),
             "{message}"
         );
         let template = TextTemplate {

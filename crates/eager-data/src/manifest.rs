@@ -2,7 +2,7 @@
 //!
 //! The presets lie in the workspace's `datasets/` folder; anyone's own dataset is a file of the same form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -179,6 +179,11 @@ impl Manifest {
             .validate()
             .map_err(|error| fault(error.to_string()))?;
         self.text.validate().map_err(fault)?;
+        // The default parts name what a set may have; parts that somebody wrote are meant.
+        if self.text.parts != TextTemplate::default().parts {
+            let fields: BTreeSet<&str> = self.sources.iter().flat_map(Source::fields).collect();
+            self.text.check(&fields).map_err(fault)?;
+        }
         for (metric, figure) in self.paper.iter().flat_map(|paper| &paper.figures) {
             let known = metric.split_once('@').is_some_and(|(name, k)| {
                 matches!(name, "recall" | "ndcg" | "mrr") && k.parse::<usize>().is_ok_and(|k| k > 0)
@@ -243,6 +248,10 @@ mod tests {
             (format!("{good}[prepare]\nuser_core = 2\n"), "user_core"),
             (format!("{good}[text]\nparts = [\"{{title\"]\n"), "`{`"),
             (
+                format!("{good}[text]\nparts = [\"{{titel}}\"]\n"),
+                "`{titel}`",
+            ),
+            (
                 format!("{good}[paper]\nsource = \"s\"\nfigures = {{ \"recall@10\" = 8.4 }}\n"),
                 "recall@10",
             ),
@@ -264,5 +273,40 @@ mod tests {
             message.contains("amazon-books") && message.contains("movielens-100k"),
             "{message}"
         );
+    }
+
+    /// A name in the text's braces that no item can have is an error, which says what names there are.
+    #[test]
+    fn the_text_names_what_the_items_have() {
+        let parse = |columns: &str, items: &str, text: &str| {
+            let manifest = format!(
+                "name = \"mine\"\ntitle = \"t\"\n[[source]]\nformat = \"table\"\ninteractions = {{ name = \"a.csv\" }}\n\
+                 {items}columns = {{ user = \"u\", item = \"i\"{columns} }}\n{text}"
+            );
+            Manifest::parse(&manifest, Path::new("mine.toml")).map_err(|error| error.to_string())
+        };
+        let columns = ", title = \"name\", extra = [\"colour\"]";
+        let items = "items = { name = \"b.csv\" }\n";
+        for parts in ["{title}, {colour}", "{ keywords | title }", "item {id}"] {
+            let text = format!("[text]\nparts = [\"{parts}\"]\n");
+            assert!(parse(columns, items, &text).is_ok(), "{parts}");
+        }
+        // What is not said is not meant.
+        assert!(parse("", "", "").is_ok());
+        for (parts, named) in [
+            ("{titel}", "`{titel}`"),
+            ("by {brand}", "`{brand}`"),
+            ("{titel|title}", "`{titel|title}`"),
+        ] {
+            let text = format!("[text]\nparts = [\"{{title}}\", \"{parts}\"]\n");
+            let message = parse(columns, items, &text).unwrap_err();
+            assert!(
+                message.contains(named) && message.contains("the fields are colour, id, title"),
+                "{message}"
+            );
+        }
+        let text = "[text]\nparts = [\"{title}\"]\n";
+        let message = parse(columns, "", text).unwrap_err();
+        assert!(message.contains("the fields are id:"), "{message}");
     }
 }

@@ -1,8 +1,11 @@
 //! The sources a manifest may name: which files make up a form of the data, and how each may be fetched.
 
+use std::path::{Component, Path};
+
 use serde::{Deserialize, Serialize};
 
 use crate::demo::DemoConfig;
+use crate::item::FIELDS;
 
 /// One way to get a dataset: a form and its files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +67,8 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRef {
-    /// Name, or path relative to the dataset's folder; an absolute path stands for itself.
+    /// Name, or path relative to the dataset's folder. An absolute path stands for itself, and has neither `url` nor
+    /// `member`.
     pub name: String,
     /// Lower-case hex digest. Absent: not pinned, because nobody who wrote the manifest could see the file.
     #[serde(default)]
@@ -158,6 +162,23 @@ impl Columns {
     pub(crate) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or(&self.item)
     }
+
+    /// Names of the items' fields that have a column.
+    fn fields(&self) -> Vec<&str> {
+        let named = [
+            ("title", &self.title),
+            ("brand", &self.brand),
+            ("categories", &self.categories),
+            ("price", &self.price),
+            ("description", &self.description),
+            ("keywords", &self.keywords),
+        ];
+        let named = named.into_iter().filter(|(_, column)| column.is_some());
+        std::iter::once("id")
+            .chain(named.map(|(field, _)| field))
+            .chain(self.extra.iter().map(String::as_str))
+            .collect()
+    }
 }
 
 impl Source {
@@ -206,6 +227,23 @@ impl Source {
         }
     }
 
+    /// Names of the fields that its items may have, for the text template.
+    pub(crate) fn fields(&self) -> Vec<&str> {
+        match self {
+            Source::Recbole { items, columns, .. } | Source::Table { items, columns, .. } => {
+                match items {
+                    Some(_) => columns.fields(),
+                    None => vec!["id"],
+                }
+            }
+            Source::Amazon2014 { .. } => FIELDS
+                .into_iter()
+                .filter(|field| *field != "keywords")
+                .collect(),
+            Source::Benchmark { .. } | Source::Demo(_) => FIELDS.into(),
+        }
+    }
+
     /// The package that carries the files, if one does.
     #[must_use]
     pub fn package(&self) -> Option<&Package> {
@@ -232,6 +270,17 @@ impl Source {
             if file.name.is_empty() || file.name.split(['/', '\\']).any(|part| part == "..") {
                 return Err(format!(
                     "file name `{}`; write a path below the dataset's folder",
+                    file.name
+                ));
+            }
+            // What is fetched is written there, and a manifest may be anyone's.
+            let absolute = Path::new(&file.name)
+                .components()
+                .any(|part| matches!(part, Component::Prefix(_) | Component::RootDir));
+            if absolute && (file.url.is_some() || file.member.is_some()) {
+                return Err(format!(
+                    "file name `{}` is absolute, beside a `url` or `member`; write a path below the dataset's folder, \
+                     or leave those out",
                     file.name
                 ));
             }
@@ -297,8 +346,11 @@ mod tests {
     #[test]
     fn bad_files_are_refused() {
         assert!(file("name = \"a\"").validate().is_ok());
+        assert!(file("name = \"/a\"").validate().is_ok());
         for (bad, words) in [
             ("name = \"../a\"", "below the dataset's folder"),
+            ("name = \"/a\", url = \"http://x\"", "`/a` is absolute"),
+            ("name = \"/a\", member = \"m\"", "`/a` is absolute"),
             ("name = \"a\", sha256 = \"ABC\"", "64 lower-case"),
             ("name = \"a\", url = \"ftp://x\"", "http"),
             ("name = \"a\", member = \"m\"", "go together"),

@@ -129,9 +129,23 @@ pub fn thousands(number: usize) -> String {
     out
 }
 
+/// A number with what it counts: `1 item`, `2 items`.
+#[must_use]
+pub fn counted(number: impl fmt::Display, one: &str) -> String {
+    let number = number.to_string();
+    let s = if number == "1" { "" } else { "s" };
+    format!("{number} {one}{s}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_has_no_plural() {
+        let said = [0, 1, 1_000].map(|n| counted(thousands(n), "item"));
+        assert_eq!(said, ["0 items", "1 item", "1,000 items"]);
+    }
 
     fn statistics() -> Statistics {
         Statistics {

@@ -3,7 +3,10 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::{pack, stage, write};
+use eager_data::{Manifest, Places, acquire};
 
 /// How a good file is spoilt.
 enum Spoil {
@@ -204,7 +207,7 @@ const CASES: &[(&str, &str, Spoil, &[&str])] = &[
         "csv",
         "log.csv",
         Content(b"u,i,t\nann,B1,1\n"),
-        &["dataset `mine`", "none of 1 interactions is left"],
+        &["dataset `mine`", "none of 1 interaction is left"],
     ),
 ];
 
@@ -280,11 +283,25 @@ fn a_dataset_that_is_not_there_says_what_to_do() {
         "no gaps.txt",
         "--data-dir or EAGER_DATA_DIR",
         "sequences.txt, items.jsonl, gaps.txt, users.tsv",
-        "`demo`",
+        "correct the names in the manifest",
     ] {
         assert!(message.contains(word), "{message}");
     }
+    assert!(!message.contains("movielens"), "{message}");
     assert!(!out.exists());
+
+    let missing = |manifest: &Manifest| {
+        let found = acquire(manifest, &Places::default(), &mut |_| {});
+        found.unwrap_err().to_string()
+    };
+    // As the command line has it with the manifest of the working directory.
+    let mut here = Manifest::load(&manifest).unwrap();
+    here.folder = Some(PathBuf::new());
+    let (message, folder) = (missing(&here), std::env::current_dir().unwrap());
+    let looked = format!("benchmark in {}: no sequences.txt", folder.display());
+    assert!(message.contains(&looked), "{message}");
+    let message = missing(&Manifest::find("yelp").unwrap());
+    assert!(message.contains("or take `movielens-100k`"), "{message}");
 }
 
 /// A fetched file that is not the pinned one is deleted, and no other source is taken in its place.

@@ -12,9 +12,10 @@ use eager_data::Dataset;
 use eager_infer::Recommender;
 use eager_model::{PerStream, Stream};
 
-use crate::config::Config;
+use crate::cli::print;
+use crate::config::{Config, TreesConfig};
 use crate::report::Report;
-use crate::run::{Stage, StageRecord, read_json};
+use crate::run::{Stage, StageRecord, check, read_json, records};
 use crate::stages::text;
 
 /// A trained run as one folder that needs nothing else.
@@ -90,14 +91,21 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         )
     })?;
     let config: Config = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    let record = |stage: Stage| -> Result<StageRecord> {
-        let record = read_json(&folder(stage).join("stage.json"))?;
-        record.with_context(|| {
+    let records = records(run)?;
+    let done = |stage: Stage| records.iter().find(|record| record.stage == stage);
+    let record = |stage: Stage| -> Result<&StageRecord> {
+        done(stage).with_context(|| {
             let run = run.display();
-            format!("the run {run} has not done its stage `{stage}`; give its `eager pipeline` command again")
+            format!(
+                "the run {run} has not done its stage `{stage}`, or has made anew what it was made of; give its \
+                 `eager pipeline` command again"
+            )
         })
     };
-    let model = record(Stage::Model)?;
+    let (model, codes) = (record(Stage::Model)?, record(Stage::Codes)?);
+    for stage in [Stage::Data, Stage::Behaviour, Stage::Text, Stage::Model] {
+        check(run, record(stage)?)?;
+    }
     let dataset = Dataset::load(&folder(Stage::Data))?;
     let recommender = Recommender::load(&folder(Stage::Model), device)?;
     let vectors = PerStream::try_from_fn(|stream| {
@@ -107,10 +115,20 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         };
         ItemVectors::load(&folder(stage).join("vectors.safetensors"))
     })?;
-    let settings = record(Stage::Text)?.config;
-    let settings: text::Settings = serde_json::from_value(settings)
-        .with_context(|| format!("{}/stage.json", folder(Stage::Text).display()))?;
-    let report: Option<Report> = read_json(&folder(Stage::Eval).join("metrics.json"))?;
+    let settings = |stage: Stage| format!("{}/stage.json", folder(stage).display());
+    let text_settings: text::Settings = serde_json::from_value(record(Stage::Text)?.config.clone())
+        .with_context(|| settings(Stage::Text))?;
+    let trees: TreesConfig = serde_json::from_value(codes.config["trees"].clone())
+        .with_context(|| settings(Stage::Codes))?;
+    // Figures of this model, ranked as the bundle ranks; none where it was not evaluated so.
+    let ranked_so = |record: &&StageRecord| {
+        let infer = serde_json::to_value(&config.eval.infer);
+        infer.is_ok_and(|infer| record.config["eval"]["infer"] == infer)
+    };
+    let report: Option<Report> = match done(Stage::Eval).filter(ranked_so) {
+        Some(_) => read_json(&folder(Stage::Eval).join("metrics.json"))?,
+        None => None,
+    };
     let metrics = report.iter().flat_map(|report| {
         let named = report.metrics.named();
         named.map(|(name, &figure)| (name, figure))
@@ -124,16 +142,20 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         revision: 1,
         parent: None,
         version: model.versions.eager.clone(),
-        seed: config.seed,
+        seed: codes.seed,
         items: 0,
         branching: Some(PerStream {
-            behaviour: config.codes.behaviour.branching,
-            semantic: config.codes.semantic.branching,
+            behaviour: trees.behaviour.branching,
+            semantic: trees.semantic.branching,
         }),
         text: TextSource {
-            encoder: settings.encoder,
+            // A model folder's name, and not where it lay: equal runs are equal bundles, and nobody else's business is told.
+            encoder: Path::new(&text_settings.encoder).file_name().map_or_else(
+                || text_settings.encoder.clone(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
             sha256: text::origin(&folder(Stage::Text))?.sha256,
-            template: settings.template,
+            template: text_settings.template,
         },
         infer: config.eval.infer,
         metrics,
@@ -174,8 +196,7 @@ impl Export {
         }
         bundle.save(&self.out)?;
         tracing::info!("digest {}", bundle.digest());
-        println!("{}", self.out.display());
-        Ok(())
+        print(self.out.display())
     }
 }
 
@@ -190,45 +211,52 @@ impl Inspect {
         if self.json {
             let mut value = serde_json::to_value(manifest)?;
             value["digest"] = bundle.digest().into();
-            println!("{}", serde_json::to_string_pretty(&value)?);
-            return Ok(());
+            return print(serde_json::to_string_pretty(&value)?);
         }
-        let (model, digest) = (bundle.recommender().model(), bundle.digest());
-        let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
-        println!("name        {}", manifest.name);
-        println!("digest      {digest}");
-        println!("revision    {}", manifest.revision);
-        if let Some(parent) = &manifest.parent {
-            println!("parent      {parent}");
-        }
-        println!("dataset     {}, seed {}", manifest.dataset, manifest.seed);
-        println!(
-            "items       {}, {} categories",
-            bundle.items().len(),
-            bundle.categories().len()
-        );
-        println!("text        {}", manifest.text.encoder);
+        let model = bundle.recommender().model();
+        let mut lines = vec![
+            ("name", manifest.name.clone()),
+            ("digest", bundle.digest().to_owned()),
+            ("revision", manifest.revision.to_string()),
+        ];
+        lines.extend(manifest.parent.clone().map(|parent| ("parent", parent)));
+        lines.extend([
+            (
+                "dataset",
+                format!("{}, seed {}", manifest.dataset, manifest.seed),
+            ),
+            (
+                "items",
+                format!(
+                    "{}, {} categories",
+                    bundle.items().len(),
+                    bundle.categories().len()
+                ),
+            ),
+            ("text", manifest.text.encoder.clone()),
+        ]);
         for stream in Stream::ALL {
             let trie = bundle.recommender().trie(stream);
-            println!(
-                "{:<11} {} levels, {} nodes, {} leaves, vectors of width {}",
-                stream.name(),
+            let tree = format!(
+                "{} levels, {} nodes, {} leaves, vectors of width {}",
                 trie.levels(),
                 trie.n_nodes(),
                 trie.n_leaves(),
                 bundle.vectors(stream).dim
             );
+            lines.push((stream.name(), tree));
         }
-        println!(
-            "model       {} parameters, width {}",
-            model.parameters().count(),
-            model.config().d_model
-        );
-        let size = indicatif::HumanBytes(bytes);
-        println!("files       {}, {size}, as recorded", manifest.files.len());
-        for (name, figure) in &manifest.metrics {
-            println!("{name:<11} {figure:.4}");
-        }
-        Ok(())
+        let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
+        let (parameters, width) = (model.parameters().count(), model.config().d_model);
+        let (files, size) = (manifest.files.len(), indicatif::HumanBytes(bytes));
+        lines.push(("model", format!("{parameters} parameters, width {width}")));
+        lines.push(("files", format!("{files}, {size}, as recorded")));
+        let figures = manifest.metrics.iter();
+        lines.extend(figures.map(|(name, figure)| (name.as_str(), format!("{figure:.4}"))));
+        let lines: Vec<String> = lines
+            .into_iter()
+            .map(|(name, value)| format!("{name:<11} {value}"))
+            .collect();
+        print(lines.join("\n"))
     }
 }

@@ -4,6 +4,7 @@
 //! 1: something failed; 2: wrong usage, which includes a config or dataset that is none.
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -282,6 +283,14 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Prints a result, with a line end, on standard output.
+///
+/// # Errors
+/// When it cannot be written: the disk is full, or nobody reads on.
+pub(crate) fn print(text: impl fmt::Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("standard output: cannot write")
+}
 
 /// Prints an error, if there is one, as `error: …` and gives the process's exit code.
 pub fn exit_code(result: Result<()>) -> ExitCode {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use eager_codes::CodesConfig;
 use eager_data::{Example, Manifest, Order, PrepareConfig, Split};
-use eager_infer::metrics::BootstrapConfig;
+use eager_infer::metrics::{BootstrapConfig, CUTOFFS};
 use eager_infer::{InferConfig, Ranking};
 use eager_losses::LossConfig;
 use eager_model::{DinConfig, EagerConfig};
@@ -237,6 +237,11 @@ impl Config {
         );
         self.training.validate()?;
         self.eval.infer.validate().context("eval.infer")?;
+        let (top_k, most) = (self.eval.infer.top_k, CUTOFFS[CUTOFFS.len() - 1]);
+        ensure!(
+            top_k >= most,
+            "eval.infer: `top_k` is {top_k}; use {most}, the longest list that is looked at, or more"
+        );
         self.eval.bootstrap.validate().context("eval.bootstrap")?;
         self.baselines.validate().context("baselines")?;
         Ok(())

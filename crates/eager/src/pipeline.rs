@@ -73,11 +73,13 @@ fn stages(run: &Run, ctx: &Context, until: Stage) -> Result<()> {
     if until == Stage::Data {
         return Ok(());
     }
-    let behaviour = stages::behaviour::run(run, ctx, &data, &dataset)?;
     if until == Stage::Behaviour {
+        stages::behaviour::run(run, ctx, &data, &dataset)?;
         return Ok(());
     }
+    // Before the vectors that take minutes to train: a text encoder may not be there to be had.
     let text = stages::text::run(run, ctx, &data, &dataset)?;
+    let behaviour = stages::behaviour::run(run, ctx, &data, &dataset)?;
     if until == Stage::Text {
         return Ok(());
     }
@@ -95,26 +97,29 @@ fn stages(run: &Run, ctx: &Context, until: Stage) -> Result<()> {
     Ok(())
 }
 
+/// The settings that `--config` names, on a dataset, with those of `--set`.
+///
+/// # Errors
+/// When there is no such config, or a setting is none.
+pub(crate) fn config(name: &str, sets: &[String], manifest: &Manifest) -> Result<Config> {
+    let (base, file) = match name {
+        "paper" => (Config::paper(manifest), None),
+        "plus" => (Config::plus(manifest), None),
+        "official" => (Config::official(manifest), None),
+        path if Path::new(path).is_file() => (Config::paper(manifest), Some(Path::new(path))),
+        _ => bail!("--config {name}: neither `paper`, `plus`, `official` nor a file"),
+    };
+    overrides::resolve(&base, &manifest.settings, file, sets)
+}
+
 /// Everything that can be wrong with the arguments, before anything is made.
 fn prepare(args: &RunArgs, name: Option<&str>) -> Result<(Context, PathBuf)> {
     let manifest = Manifest::find(&args.dataset)?;
-    let (base, file, default_name) = match args.config.as_str() {
-        "paper" => (Config::paper(&manifest), None, "paper".to_owned()),
-        "plus" => (Config::plus(&manifest), None, "plus".to_owned()),
-        "official" => (Config::official(&manifest), None, "official".to_owned()),
-        path => {
-            let path = Path::new(path);
-            if !path.is_file() {
-                bail!(
-                    "--config {}: neither `paper`, `plus`, `official` nor a file",
-                    path.display()
-                );
-            }
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            (Config::paper(&manifest), Some(path), stem.into_owned())
-        }
+    let mut config = config(&args.config, &args.sets, &manifest)?;
+    let default_name = match Path::new(&args.config).file_stem() {
+        Some(stem) => stem.to_string_lossy().into_owned(),
+        None => args.config.clone(),
     };
-    let mut config = overrides::resolve(&base, &manifest.settings, file, &args.sets)?;
     if let Some(seed) = args.seed {
         config.seed = seed;
     }
@@ -122,6 +127,13 @@ fn prepare(args: &RunArgs, name: Option<&str>) -> Result<(Context, PathBuf)> {
         config.text.encoder.clone_from(encoder);
     }
     config.validate().context("config")?;
+    if let Some(other) = args.reuse.as_ref().filter(|other| !other.is_dir()) {
+        bail!("--reuse {}: is no folder of a run", other.display());
+    }
+    // Before anything is made, and before what an older command made is given up for it.
+    if config.text.vectors.is_none() {
+        eager_text::check(&config.text.encoder)?;
+    }
     let default_name = name.map_or(default_name, str::to_owned);
     let name = args.name.clone().unwrap_or(default_name);
     if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains('\\') {

@@ -49,18 +49,18 @@ pub struct Serve {
 
     /// Longest body of a request
     #[arg(long, value_name = "BYTES", default_value = "1048576")]
-    pub max_body: usize,
+    pub max_body: NonZeroUsize,
 
-    /// Most ids of a history
+    /// Most ids of a history, and most names of `categories`
     #[arg(long, value_name = "N", default_value = "1000")]
-    pub max_history: usize,
+    pub max_history: NonZeroUsize,
 
     /// Longest list
     #[arg(long, value_name = "N", default_value = "100")]
     pub max_k: NonZeroUsize,
 
     /// How long a request may take until it is answered 503
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = some_seconds)]
     pub timeout: Duration,
 
     /// After the signal to stop: how long requests are still taken, while /readyz says so to a load balancer
@@ -97,7 +97,7 @@ Examples:
   eager serve beauty                                        a bundle, on http://127.0.0.1:8080
   eager serve runs/demo/paper                               a run, as the bundle that it would be exported as
   eager serve old=beauty new=beauty-2 --bind 0.0.0.0:80 --token-file token
-  curl -H 'content-type: application/json' -d '{\"history\": [\"i12\", \"i7\"], \"k\": 5}' 127.0.0.1:8080/v1/recommend
+  curl -H 'content-type: application/json' -d '{\"history\": [\"item-0012\", \"item-0007\"], \"k\": 5}' 127.0.0.1:8080/v1/recommend
 
 Signals: SIGHUP opens every folder again, and where that fails the old model goes on; SIGTERM and SIGINT finish what is under
 way, a second one does not.";
@@ -106,6 +106,14 @@ fn seconds(text: &str) -> std::result::Result<Duration, String> {
     let expected = || "expected a number of seconds, such as 10 or 0.5".to_owned();
     let seconds: f64 = text.parse().map_err(|_| expected())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| expected())
+}
+
+fn some_seconds(text: &str) -> std::result::Result<Duration, String> {
+    let some = seconds(text)?;
+    match some.is_zero() {
+        true => Err("expected more than 0 seconds".to_owned()),
+        false => Ok(some),
+    }
 }
 
 /// `NAME=FOLDER` or a folder; a folder with `=` in its name is given as `./…`.
@@ -138,8 +146,8 @@ impl Serve {
             );
         }
         let config = Config {
-            max_body: self.max_body,
-            max_history: self.max_history,
+            max_body: self.max_body.get(),
+            max_history: self.max_history.get(),
             max_k: self.max_k.get(),
             max_queue: self.max_queue.get(),
             max_batch: self.max_batch.get(),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, print};
 
 /// A script on standard output.
 #[derive(Debug, Args)]
@@ -56,7 +56,6 @@ impl Man {
         std::fs::create_dir_all(&self.folder).with_context(failed)?;
         let command = Cli::command().disable_help_subcommand(true);
         clap_mangen::generate_to(command, &self.folder).with_context(failed)?;
-        println!("{}", self.folder.display());
-        Ok(())
+        print(self.folder.display())
     }
 }

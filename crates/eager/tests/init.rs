@@ -327,6 +327,30 @@ fn faults_are_named_and_nothing_is_written() {
     assert_eq!(dataset(folder.path(), "log.toml").users.len(), 40);
 }
 
+/// The manifest's folder is made; where it cannot be, nothing is said to be written.
+#[test]
+fn the_manifest_may_lie_in_a_new_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "csv");
+    let init = |out: &str| {
+        let args = ["init", "log.csv", "items.csv", "--out", out];
+        eager(folder.path(), &args)
+    };
+    let made = init("sub/dir/z.toml");
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    assert!(text(&made.stdout).contains("sub/dir/z.toml: written"));
+    assert_eq!(dataset(folder.path(), "sub/dir/z.toml").users.len(), 40);
+
+    let refused = init("log.csv/z.toml");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("log.csv: cannot make the manifest's folder; give another place with --out"),
+        "{said}"
+    );
+    assert!(!text(&refused.stdout).contains("written"));
+}
+
 #[test]
 fn what_cannot_be_right_is_not_written() {
     let folder = tempfile::tempdir().unwrap();

@@ -66,16 +66,32 @@ fn eager(args: &[&Path]) -> Output {
         .unwrap()
 }
 
+/// A subcommand, the dataset, where runs go, and what else is to be said.
+fn run(command: &[&str], manifest: &Path, out: &Path, more: &[&str]) -> Output {
+    let mut args: Vec<&Path> = command.iter().map(Path::new).collect();
+    args.extend([manifest, Path::new("--out"), out]);
+    args.extend(["--text-encoder", "lsa"].map(Path::new));
+    args.extend(more.iter().map(Path::new));
+    eager(&args)
+}
+
 fn pipeline(manifest: &Path, out: &Path) -> Output {
-    let path = Path::new;
-    eager(&[
-        path("pipeline"),
-        manifest,
-        path("--text-encoder"),
-        path("lsa"),
-        path("--out"),
-        out,
-    ])
+    run(&["pipeline"], manifest, out, &[])
+}
+
+/// The page of a run that ended well.
+fn page_of(output: &Output, run: &Path) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    is_whole_and_alone(&page);
+    page
+}
+
+/// A section of a page.
+fn section<'a>(page: &'a str, id: &str) -> &'a str {
+    let start = format!("<section id=\"{id}\"");
+    let rest = page.split_once(&start).expect(id).1;
+    rest.split_once("</section>").unwrap().0
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -237,4 +253,87 @@ fn unfinished(run: &Path) {
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
     assert!(error.contains("is no folder of a run"), "{error}");
+}
+
+#[test]
+fn the_direct_head_stands_beside_the_streams_and_the_figures_are_the_stages_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, out) = (dataset(folder.path()), folder.path().join("runs"));
+    let plus = [
+        "--config",
+        "plus",
+        "--set",
+        "baselines.sasrec.training.max_epochs=2",
+    ];
+    let command = |more: &[&str]| run(&["pipeline"], &manifest, &out, &[&plus[..], more].concat());
+    let run = out.join("shop/plus");
+    let page = page_of(&command(&["--set", "eval.held_out=valid"]), &run);
+    assert!(page.contains("<h1>EAGER+ on shop · plus</h1>"));
+    let streams = section(&page, "streams");
+    for text in [
+        "the direct head</h2>",
+        "direct alone",
+        "several",
+        "“any”",
+        "merged of any",
+    ] {
+        assert!(streams.contains(text), "{text}");
+    }
+    assert!(!streams.contains("either"));
+    assert!(section(&page, "calibration").contains(", direct 0."));
+    let name = "</span>direct</li>";
+    for part in ["groups", "training"] {
+        assert!(section(&page, part).contains(name), "{part}");
+    }
+    let users = section(&page, "users");
+    for text in [
+        ">direct</th>",
+        ", direct head ",
+        "or rank: the first 20",
+        "all the same",
+    ] {
+        assert!(users.contains(text), "{text}");
+    }
+    let on_validation = |page: &str| {
+        let figures = section(page, "figures");
+        figures.contains("60 users’ last but one item")
+            && figures.contains("Figures on validation")
+            && !figures.contains("test set")
+    };
+    assert!(on_validation(&page));
+
+    // Another item is to be held out, but the command ends before that.
+    assert!(command(&["--until", "model"]).status.success());
+    let page = page_of(&eager(&[Path::new("report"), &run]), &run);
+    assert!(on_validation(&page));
+    let page = page_of(&command(&[]), &run);
+    let figures = section(&page, "figures");
+    assert!(figures.contains("60 users’ last item") && figures.contains("on the test set"));
+}
+
+#[test]
+fn a_baseline_has_its_own_list_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, out) = (dataset(folder.path()), folder.path().join("runs"));
+    let sets = [
+        "beams=20",
+        "codes.branching=8",
+        "model.d_model=16",
+        "model.heads=2",
+        "model.feed_forward=32",
+        "model.encoder_layers=1",
+        "model.decoder_layers=1",
+        "training.max_epochs=2",
+        "training.valid_users=20",
+    ];
+    let sets = sets.map(|set| format!("baselines.tiger.{set}"));
+    let more: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let output = run(&["baseline", "tiger"], &manifest, &out, &more);
+    let page = page_of(&output, &out.join("shop/tiger"));
+    assert!(page.contains("<h1>tiger on shop · tiger</h1>"));
+    assert!(!page.contains("<section id=\"streams\""));
+    let groups = section(&page, "groups");
+    assert!(!groups.contains("legend") && !groups.contains("behaviour"));
+    let training = section(&page, "training");
+    assert!(training.contains("On 20 users drawn by the seed") && !training.contains("all users"));
 }

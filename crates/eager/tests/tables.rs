@@ -134,6 +134,14 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     std::fs::write(root.join("tiny.toml"), &plan).unwrap();
     let read = |name: &str| std::fs::read_to_string(root.join("results").join(name)).unwrap();
 
+    // A row that cannot be is named before any is run.
+    let wrong = plan.replace("model.d_model=16", "model.d_mode=16");
+    std::fs::write(root.join("tiny.toml"), wrong).unwrap();
+    let (done, log) = tables(root, &[]);
+    assert!(!done && log.contains("d_mode"), "{log}");
+    assert!(!root.join("runs").exists(), "{log}");
+    std::fs::write(root.join("tiny.toml"), &plan).unwrap();
+
     let (_, log) = tables(root, &["--collect"]);
     assert!(read("tiny.md").contains("No run is there yet"), "{log}");
 
@@ -146,7 +154,7 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     );
     assert!(read("tiny.html").contains("<th scope=\"row\">whole</th><td>–</td>"));
 
-    let (done, log) = tables(root, &["--text-encoder", "st5"]);
+    let (done, log) = tables(root, &["--text-encoder", "minilm"]);
     assert!(done, "{log}");
     assert!(log.contains("model: taken from another run"), "{log}");
     let (table, json) = (read("tiny.md"), read("tiny.json"));
@@ -258,6 +266,26 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
         plan.replace("ranking=sum", "beams=21"),
     )
     .unwrap();
-    let (done, log) = tables(root, &["--collect"]);
-    assert!(!done && log.contains("was made by"), "{log}");
+    let record = root.join("results/runs/demo/tiny-sum-1.json");
+    let before = std::fs::read(&record).unwrap();
+    for extra in [&["--collect"][..], &[]] {
+        let (done, log) = tables(root, extra);
+        assert!(!done && log.contains("was made by"), "{log}");
+    }
+    assert_eq!(std::fs::read(&record).unwrap(), before);
+    assert!(!root.join("runs").exists());
+
+    // Nor is a run of one text encoder shown as one of another.
+    std::fs::write(root.join("tiny.toml"), &plan).unwrap();
+    let other = std::fs::read_to_string(&record).unwrap();
+    let other = other
+        .replace("\"seed\": 1", "\"seed\": 2")
+        .replace("--seed 1 --run tiny-sum-1", "--seed 2 --run tiny-sum-2");
+    let other = other.replace("\"text_encoder\": \"lsa\"", "\"text_encoder\": \"minilm\"");
+    std::fs::write(root.join("results/runs/demo/tiny-sum-2.json"), other).unwrap();
+    let (done, log) = tables(root, &["--collect", "--seeds", "2"]);
+    assert!(
+        !done && log.contains("tiny-sum-2.json: its text encoder is minilm"),
+        "{log}"
+    );
 }

@@ -3,6 +3,7 @@
 use super::names;
 use super::roles::{ASKED, HOLDS, NAMED, Role};
 use super::sample::{Column, Content, Sample};
+use crate::item::FIELDS;
 use crate::source::Columns;
 use crate::{DataError, Result};
 
@@ -87,17 +88,11 @@ fn further<'a>(
     apart: bool,
     asked: &[String],
 ) -> Result<Vec<&'a Column>> {
-    let known = [
-        "id",
-        "title",
-        "brand",
-        "categories",
-        "price",
-        "description",
-        "keywords",
-    ];
-    let writable =
-        |c: &&Column| !known.contains(&c.name.as_str()) && !c.name.contains(['{', '}', '|']);
+    let writable = |c: &&Column| {
+        let name = c.name.as_str();
+        // As the template reads names: without blanks around them.
+        !FIELDS.contains(&name) && !name.contains(['{', '}', '|']) && name.trim() == name
+    };
     if !asked.is_empty() {
         return match left.iter().find(|c| !writable(c)) {
             Some(column) => Err(DataError::Table {

@@ -243,10 +243,21 @@ impl Found<'_> {
             return Ok(item.to_owned());
         };
         let unique = |c: &Column| ids(c) && c.distinct * 10 >= c.filled * 9 && c.filled > 0;
-        let same = items.column(item).filter(|_| self.asked.id.is_none());
+        // Called an id, but some are there twice: for the whole reading to tell, by their lines.
+        let meant = |c: &Column| {
+            let called = names::ID.tier(&c.name).is_some_and(|tier| tier < 2);
+            ids(c) && called && c.distinct * 2 > c.filled
+        };
+        let asked = &self.asked.id;
+        let by_name =
+            |fits: fn(&Column) -> bool| named(items, asked, &names::ID, "id", fits, |_| false);
+        let same = items.column(item).filter(|_| asked.is_none());
         let found = match same {
             Some(column) => Some((column.name.clone(), "called as in the interactions")),
-            None => named(items, &self.asked.id, &names::ID, "id", unique, |_| false)?,
+            None => match by_name(unique)? {
+                None => by_name(meant)?,
+                found => found,
+            },
         };
         let (column, why) = match found {
             Some(found) => found,

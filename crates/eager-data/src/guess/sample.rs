@@ -81,18 +81,27 @@ impl Sample {
             })
             .collect();
         let mut cells: Vec<Vec<Option<Cell>>> = Vec::new();
-        let read = rows::read(path, table.kind, &wanted, &mut |_, _| {}, &mut |row, _| {
-            cells.extend(row.ok().map(<[_]>::to_vec));
+        let mut bad = None;
+        let mut each = |row: rows::Row, line: usize| {
+            match row {
+                Ok(row) => cells.push(row.to_vec()),
+                Err(fault) if bad.is_none() => bad = Some((line, fault)),
+                Err(_) => {}
+            }
             match cells.len() < ROWS {
                 true => Ok(()),
                 false => Err(LineFault::Row("enough was seen".to_owned())),
             }
-        });
+        };
+        let read = rows::read(path, table.kind, &wanted, &mut |_, _| {}, &mut each);
         // A file that breaks off further down is for the whole reading to tell, with what it holds before.
         if cells.is_empty() {
             read?;
-            return Err(DataError::Empty {
-                path: path.to_owned(),
+            return Err(match bad {
+                Some((line, fault)) => fault.at(path, line),
+                None => DataError::NoRows {
+                    path: path.to_owned(),
+                },
             });
         }
         let column = |(place, name): (usize, &String)| {
@@ -301,7 +310,8 @@ mod tests {
                 "has values, not names",
             ),
             ("a.csv", "u,u\n1,2\n", "two columns are called `u`"),
-            ("a.csv", "u,i\n", "is empty"),
+            ("a.csv", "u,i\n", "no row below the header"),
+            ("a.csv", "u,i\n1\n2\n", "a.csv:2: 1 field where"),
             ("a.jsonl", "{}\n{}\n", "no column"),
         ] {
             let message = sample(name, text).unwrap_err();

@@ -19,7 +19,7 @@ pub(super) fn sniff(path: &Path) -> Result<(TableFile, Option<char>)> {
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let packed = first_bytes(path)?;
-    let gz = name.to_ascii_lowercase().ends_with(".gz");
+    let (lower, gz) = lines::name(path);
     let told = match packed.as_slice() {
         [0x1f, 0x8b, ..] if !gz => Some(format!("is packed with gzip; call it {name}.gz")),
         [0x1f, 0x8b, ..] => None,
@@ -27,7 +27,7 @@ pub(super) fn sniff(path: &Path) -> Result<(TableFile, Option<char>)> {
         [b'P', b'K', 3, 4, ..] => {
             Some("is a zip archive or a workbook; unpack it, or save the sheet as CSV".to_owned())
         }
-        [b'P', b'A', b'R', b'1', ..] if !name.ends_with(".parquet") => {
+        [b'P', b'A', b'R', b'1', ..] if !lower.ends_with(".parquet") => {
             Some(format!("is a Parquet file; call it {name}.parquet"))
         }
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
@@ -38,7 +38,6 @@ pub(super) fn sniff(path: &Path) -> Result<(TableFile, Option<char>)> {
     if let Some(message) = told {
         return Err(refuse(message));
     }
-    let lower = name.trim_end_matches(".gz").to_ascii_lowercase();
     let kind = match lower.rsplit_once('.').map(|(_, extension)| extension) {
         Some("inter" | "item") => Ok(Kind::Atomic),
         _ => Kind::of(path),
@@ -145,6 +144,7 @@ mod tests {
             ("a.jsonl", "{}\n", Kind::Jsonl, None),
             ("a.inter", "u:token\ti:token\n", Kind::Atomic, None),
             ("a.parquet", "PAR1", Kind::Parquet, None),
+            ("A.PARQUET", "PAR1", Kind::Parquet, None),
         ] {
             assert_eq!(
                 sniffed(name, bytes.as_bytes()),
@@ -152,6 +152,8 @@ mod tests {
                 "{name}"
             );
         }
+        let packed = b"\x1f\x8b\x08";
+        assert_eq!(sniffed("A.INTER.GZ", packed), Ok((Kind::Atomic, None)));
     }
 
     #[test]

@@ -455,7 +455,7 @@ mod tests {
                 ITEMS,
                 "1 0 5 0\n2 0 0 0 0\n3 0\n",
                 USERS,
-                "gaps.txt:3: 1 values for user 3, but 0",
+                "gaps.txt:3: 1 value for user 3, but 0",
             ),
             (
                 SEQUENCES,

@@ -95,7 +95,7 @@ pub fn read_histories<E: From<DataError>>(
         Kind::of(path).and_then(|kind| rows::read(path, kind, &wanted, &mut |_, _| {}, &mut on_row))
     };
     let read = read.and_then(|()| match (form, current) {
-        (None, _) => Err(DataError::Empty {
+        (None, _) => Err(DataError::NoRows {
             path: path.to_owned(),
         }),
         (Some(_), Some(last)) => each(last).map_err(|fault| fault.at(path, 0)),
@@ -124,29 +124,49 @@ fn ids(cell: &Cell, row: Row, separator: Option<&str>) -> Vec<String> {
         .collect()
 }
 
-/// Reads a file of ids, one a line; blank lines are passed over, and blanks around an id.
+/// Reads a file of ids, one a line; blank lines are passed over, and blanks around an id. A file without any gives none.
 ///
 /// # Errors
-/// As [`read_histories`]; a file without an id.
+/// As [`read_histories`].
 pub fn read_ids(
     path: &Path,
     number: &mut dyn FnMut(&str) -> std::result::Result<Option<u32>, LineFault>,
 ) -> Result<Vec<u32>> {
-    let mut lines = Lines::open(path)?;
-    let (mut numbers, mut empty) = (Vec::new(), true);
-    while let Some(line) = lines.next()? {
-        let id = line.trim_start_matches('\u{feff}').trim().to_owned();
-        if !id.is_empty() {
-            empty = false;
-            numbers.extend(number(&id).map_err(|fault| lines.at(fault))?);
+    let mut numbers = Vec::new();
+    let mut read = || -> Result<()> {
+        let mut lines = Lines::open(path)?;
+        while let Some(line) = lines.next()? {
+            let id = line.trim_start_matches('\u{feff}').trim().to_owned();
+            if !id.is_empty() {
+                numbers.extend(number(&id).map_err(|fault| lines.at(fault))?);
+            }
         }
+        Ok(())
+    };
+    match read() {
+        Ok(()) | Err(DataError::Empty { .. }) => Ok(numbers),
+        Err(error) => Err(error),
     }
-    if empty {
-        return Err(DataError::Empty {
-            path: path.to_owned(),
-        });
-    }
-    Ok(numbers)
+}
+
+/// The ids in the column `column` of a table, row by row and written as those of a dataset's tables are; `path` is read as
+/// its name says (`.csv`, `.tsv`, `.jsonl`, each also `.gz`; `.parquet`).
+///
+/// # Errors
+/// With file and line (in Parquet: row) of what cannot be read, or of a row without an id; without that column.
+pub fn read_id_column(path: &Path, column: &str) -> Result<Vec<String>> {
+    let wanted = [Wanted {
+        name: column,
+        required: true,
+    }];
+    let (kind, mut ids) = (Kind::of(path)?, Vec::new());
+    rows::read(path, kind, &wanted, &mut |_, _| {}, &mut |row, _| {
+        let id = row?[0].as_ref();
+        let id = id.ok_or_else(|| LineFault::MissingField(column.to_owned()))?;
+        ids.push(id.text().into_owned());
+        Ok(())
+    })?;
+    Ok(ids)
 }
 
 #[cfg(test)]
@@ -248,7 +268,11 @@ mod tests {
                 "{\"user\": \"a\", \"history\": [1]}\n{\"user\": \"a\", \"item\": 1}",
                 "u.jsonl:2: no item in",
             ),
-            ("u.csv", "user,history\n", "u.csv: the file is empty"),
+            (
+                "u.csv",
+                "user,history\n",
+                "u.csv: there is no row below the header",
+            ),
             ("u.xlsx", "x", "u.xlsx: what the table is written in"),
         ] {
             let message = read(name, content.as_bytes(), None).unwrap_err();
@@ -291,7 +315,20 @@ mod tests {
         std::fs::write(&path, "3\n100\n").unwrap();
         let error = read_ids(&path, &mut number).unwrap_err().to_string();
         assert!(error.contains("allow.txt:2: item \"100\""), "{error}");
-        std::fs::write(&path, "\n").unwrap();
-        assert!(read_ids(&path, &mut number).is_err());
+        // Nothing is sold out today.
+        for none in ["", "\n"] {
+            std::fs::write(&path, none).unwrap();
+            assert!(read_ids(&path, &mut number).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn ids_stand_in_a_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        std::fs::write(&path, "{\"x\": 1, \"id\": \"B1\"}\n{\"id\": 7}\n").unwrap();
+        assert_eq!(read_id_column(&path, "id").unwrap(), ["B1", "7"]);
+        let error = read_id_column(&path, "x").unwrap_err().to_string();
+        assert!(error.contains("a.jsonl:2: field `x` is missing"), "{error}");
     }
 }

@@ -89,6 +89,8 @@ fn cell(value: Option<&Value>, field: &str) -> std::result::Result<Option<Cell>,
         Some(Value::String(text)) => Cell::Text(text.clone()),
         Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
             (Some(int), _) => Cell::Int(int),
+            // Ids of 64 bits without a sign: as a float, neighbours would be one.
+            _ if number.is_u64() => Cell::Text(number.to_string()),
             (None, Some(float)) => Cell::Float(float),
             (None, None) => Cell::Text(number.to_string()),
         },

@@ -39,6 +39,15 @@ impl Read for Metered {
     }
 }
 
+/// The file's name in small letters without `.gz`, and whether it ends in that: then the file is packed with gzip.
+pub(crate) fn name(path: &Path) -> (String, bool) {
+    let name = super::short(path).to_ascii_lowercase();
+    match name.strip_suffix(".gz") {
+        Some(unpacked) => (unpacked.to_owned(), true),
+        None => (name, false),
+    }
+}
+
 /// Opens `path`, through gzip where its name ends in `.gz`.
 ///
 /// # Errors
@@ -60,7 +69,7 @@ pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead>, Meter)> {
         meter: meter.clone(),
     };
     let file = BufReader::with_capacity(1 << 16, file);
-    if path.extension().is_some_and(|e| e == "gz") {
+    if name(path).1 {
         let unpacked = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file));
         return Ok((Box::new(unpacked), meter));
     }
@@ -151,7 +160,7 @@ pub(crate) fn read_error(error: std::io::Error, path: &Path, line: usize) -> Dat
     if let Some(&OpenQuote { line }) = quote {
         return LineFault::OpenQuote.at(path, line);
     }
-    if path.extension().is_some_and(|e| e == "gz") {
+    if name(path).1 {
         match error.kind() {
             ErrorKind::UnexpectedEof => return LineFault::TruncatedGzip.at(path, line),
             ErrorKind::InvalidInput | ErrorKind::InvalidData => {
@@ -192,12 +201,18 @@ mod tests {
     fn plain_gzip_and_concatenated_gzip_read_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let (plain, zipped) = (folder.path().join("a.txt"), folder.path().join("a.txt.gz"));
+        let loud = folder.path().join("B.TXT.GZ");
         std::fs::write(&plain, "one\r\ntwo\n\nfour").unwrap();
         let mut members = gzip("one\ntw");
         members.extend(gzip("o\n\nfour\n"));
-        std::fs::write(&zipped, members).unwrap();
-        assert_eq!(all(&plain).unwrap(), ["one", "two", "", "four"]);
-        assert_eq!(all(&zipped).unwrap(), ["one", "two", "", "four"]);
+        std::fs::write(&zipped, &members).unwrap();
+        std::fs::write(&loud, &members).unwrap();
+        for path in [&plain, &zipped, &loud] {
+            assert_eq!(all(path).unwrap(), ["one", "two", "", "four"]);
+        }
+        std::fs::write(&loud, &members[..members.len() - 1]).unwrap();
+        let message = all(&loud).unwrap_err().to_string();
+        assert!(message.contains("cut short"), "{message}");
     }
 
     #[test]

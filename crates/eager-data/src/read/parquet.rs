@@ -100,7 +100,7 @@ pub(super) fn read(
         }
     }
     match row_number {
-        0 => Err(DataError::Empty {
+        0 => Err(DataError::NoRows {
             path: path.to_owned(),
         }),
         _ => Ok(()),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use super::lines::Lines;
+use super::lines::{self, Lines};
 use super::{json, separated, table_error};
 use crate::Result;
 use crate::error::LineFault;
@@ -29,17 +29,12 @@ impl Kind {
     /// # Errors
     /// For any other name.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        let name = super::short(path).to_ascii_lowercase();
-        match name
-            .strip_suffix(".gz")
-            .unwrap_or(&name)
-            .rsplit_once('.')
-            .map(|(_, extension)| extension)
-        {
+        let (name, packed) = lines::name(path);
+        match name.rsplit_once('.').map(|(_, extension)| extension) {
             Some("csv") => Ok(Kind::Csv(b',')),
             Some("tsv") => Ok(Kind::Tsv),
             Some("jsonl" | "ndjson") => Ok(Kind::Jsonl),
-            Some("parquet") if !name.ends_with(".gz") => Ok(Kind::Parquet),
+            Some("parquet") if !packed => Ok(Kind::Parquet),
             _ => Err(table_error(
                 path,
                 "what the table is written in is told by its name; call it .csv, .tsv, .jsonl (each also .gz) or .parquet",
@@ -306,6 +301,33 @@ mod tests {
             rows[0].1,
             [Some(Cell::Int(7)), Some(Cell::Float(1.5)), Some(list), None]
         );
+        // From 2^63 on, where an `i64` ends.
+        let ids = b"{\"a\": 9223372036854775808}\n{\"a\": 18446744073709551615}\n";
+        assert_eq!(
+            table("a.jsonl", ids, &["a"]).unwrap(),
+            [
+                (1, vec![text("9223372036854775808")]),
+                (2, vec![text("18446744073709551615")])
+            ]
+        );
+    }
+
+    /// Whatever the line ends; a row of blank fields is none, and the rows below keep their lines.
+    #[test]
+    fn blank_lines_are_passed_over() {
+        for end in ["\n", "\r\n"] {
+            for (name, delimiter) in [("a.csv", ","), ("a.tsv", "\t")] {
+                let lines = ["user,item", "", "u1,i1", "", ",", ""];
+                let content = lines
+                    .map(|line| line.replace(',', delimiter) + end)
+                    .concat();
+                assert_eq!(
+                    table(name, content.as_bytes(), &["user"]).unwrap(),
+                    [(3, vec![text("u1")]), (5, vec![None])],
+                    "{content:?}"
+                );
+            }
+        }
     }
 
     /// Whoever wants to can go on after a row at fault, and hears of the next by its own line.
@@ -353,9 +375,9 @@ mod tests {
             (
                 "a.csv",
                 b"user,item\nu,i\nu\n",
-                "a.csv:3: 1 fields where the header has 2",
+                "a.csv:3: 1 field where the header has 2",
             ),
-            ("a.csv", b"user,item\nu,\"i\nj\"\nu\n", "a.csv:4: 1 fields"),
+            ("a.csv", b"user,item\nu,\"i\nj\"\nu\n", "a.csv:4: 1 field "),
             (
                 "a.csv",
                 b"user,item\nu,i\nu,\"i\nu,i\nu,i\n",
@@ -393,6 +415,6 @@ mod tests {
                 .to_string()
                 .contains("a.xlsx: what the table")
         );
-        assert_eq!(Kind::of(Path::new("a.CSV.gz")).unwrap(), Kind::Csv(b','));
+        assert_eq!(Kind::of(Path::new("a.CSV.GZ")).unwrap(), Kind::Csv(b','));
     }
 }

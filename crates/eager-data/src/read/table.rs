@@ -86,7 +86,7 @@ pub(crate) fn read_interactions<'a>(
         Ok(())
     })?;
     if read.events.is_empty() {
-        return Err(crate::DataError::Empty {
+        return Err(crate::DataError::NoRows {
             path: table.path.clone(),
         });
     }
@@ -404,7 +404,11 @@ mod tests {
             ("u,i,t\na,,1\n", good, "inter.csv:2: field `i` is missing"),
             ("u,i,t\n,x,1\n", good, "inter.csv:2: field `u` is missing"),
             ("u,i\na,x\n", good, "inter.csv:1: no column `t`"),
-            ("u,i,t\n", good, "inter.csv: the file is empty"),
+            (
+                "u,i,t\n",
+                good,
+                "inter.csv: there is no row below the header",
+            ),
             (
                 "u,i,t\na,x,1\n",
                 "i,n,p\nx,,\ny,,\nx,,\n",

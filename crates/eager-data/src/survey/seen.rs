@@ -125,7 +125,9 @@ impl<'a> Seen<'a> {
                 }
                 Ok(None)
             }
-            Err(DataError::Empty { .. }) if !self.faults.is_empty() => Ok(None),
+            Err(DataError::Empty { .. } | DataError::NoRows { .. }) if !self.faults.is_empty() => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

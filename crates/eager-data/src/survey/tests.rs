@@ -118,6 +118,18 @@ fn every_fault_is_told_with_its_line() {
     assert_eq!(survey.rows, 69);
 }
 
+/// In a short table one id that is there twice is a tenth of them and more; the column is that of the ids all the same.
+#[test]
+fn an_item_twice_is_told_in_a_short_table() {
+    let log = b"user,sku\nu1,s1\nu1,s2\nu2,s1\n";
+    let items = b"id,title\ns1,Shirt\ns2,Hat\ns1,Cap\n,Tie\n";
+    let survey = surveyed(&[("log.csv", log), ("items.csv", items)]);
+    let expected = [("field `id` is missing", 5), ("item twice", 4)];
+    let expected =
+        expected.map(|(kind, line)| ("items.csv".to_owned(), kind.to_owned(), 1, vec![line]));
+    assert_eq!(told(&survey), expected);
+}
+
 #[test]
 fn json_lines_and_a_cut_archive() {
     let lines = "{\"user\": 1, \"item\": 1, \"ts\": 1600000000000}\n{\"user\": 1, \"item\": {}}\n{\"user\": 1\n{\"user\": 1, \"item\": 2}\n{\"user\": 1, \"item\": 1, \"ts\": 1600000000}\n";

@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::bundle;
+use crate::cli::print;
 use crate::logs::Progress;
 use crate::seed;
 
@@ -98,11 +99,10 @@ impl Measure {
     pub fn run(&self) -> Result<()> {
         let found = self.measure()?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&found)?);
+            print(serde_json::to_string_pretty(&found)?)
         } else {
-            print!("{}", table(&found));
+            print(table(&found).trim_end())
         }
-        Ok(())
     }
 
     fn measure(&self) -> Result<Found> {

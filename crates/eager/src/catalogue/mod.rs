@@ -4,7 +4,7 @@ mod measure;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use eager_bundle::{AddConfig, Bundle, NewItems};
 use eager_codes::ItemVectors;
@@ -13,7 +13,7 @@ use eager_model::Stream;
 use eager_text::{Lsa, Places};
 
 use crate::bundle;
-use crate::cli::DeviceKind;
+use crate::cli::{DeviceKind, print};
 use crate::logs::Progress;
 use crate::stages::FileBars;
 use crate::vectors::Ready;
@@ -175,7 +175,15 @@ impl Remove {
         let bundle = bundle::load(&self.bundle)?;
         let items = match &self.ids {
             Some(path) => bundle.read_ids(path)?,
-            None => bundle.numbers(&self.item)?,
+            None => {
+                for (place, id) in self.item.iter().enumerate() {
+                    ensure!(
+                        !self.item[..place].contains(id),
+                        "--item {id}: is given twice; give each id once"
+                    );
+                }
+                bundle.numbers(&self.item)?
+            }
         };
         let changed = bundle.without_items(&items)?;
         tracing::info!(
@@ -205,8 +213,7 @@ fn save(mut bundle: Bundle, out: &Path) -> Result<()> {
         bundle.manifest().revision,
         bundle.digest()
     );
-    println!("{}", out.display());
-    Ok(())
+    print(out.display())
 }
 
 fn stream_file(text: &str) -> std::result::Result<(Stream, PathBuf), String> {

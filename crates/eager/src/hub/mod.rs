@@ -11,6 +11,7 @@ use eager_bundle::{Bundle, Manifest};
 use eager_hub::{Client, Content, Expected, File, Hub, HubError, RepositoryName};
 
 use crate::bundle;
+use crate::cli::print;
 use crate::stages::FileBars;
 
 const MANIFEST: &str = "bundle.json";
@@ -105,8 +106,11 @@ impl Push {
             0 => tracing::info!("{name} has all of it already"),
             changed => tracing::info!("{changed} of {} files changed", files.len()),
         }
-        println!("{}/{name}/tree/{}", client.endpoint(), pushed.commit);
-        Ok(())
+        print(format_args!(
+            "{}/{name}/tree/{}",
+            client.endpoint(),
+            pushed.commit
+        ))
     }
 }
 
@@ -168,14 +172,14 @@ impl Pull {
         std::fs::rename(&part, folder)
             .with_context(|| format!("{}: cannot write", folder.display()))?;
         tracing::info!("commit {commit}, digest {digest}");
-        println!("{}", folder.display());
-        Ok(())
+        print(folder.display())
     }
 }
 
 /// Where a bundle is until it is whole; the same for the next command, which goes on there.
 fn part(folder: &Path) -> PathBuf {
-    let mut name = folder.as_os_str().to_owned();
+    // Without a slash at the end, which would make it a folder within.
+    let mut name = folder.components().as_path().as_os_str().to_owned();
     name.push(".part");
     PathBuf::from(name)
 }

@@ -14,6 +14,7 @@ use eager_data::survey::{Left, Survey, survey};
 use eager_data::{Manifest, TextTemplate};
 use serde_json::json;
 
+use crate::cli::print;
 use crate::run::write_atomic;
 use crate::stages::FileBars;
 
@@ -108,12 +109,20 @@ impl Init {
             template,
         });
         let writes = choice.filter(|_| faults.is_empty() || self.force);
-        self.print(&guess, &found, writes.as_ref(), &out)?;
         if let Some(choice) = &writes {
+            let folder = out.parent().unwrap_or(Path::new(""));
+            std::fs::create_dir_all(folder).with_context(|| {
+                format!(
+                    "{}: cannot make the manifest's folder; give another place with --out",
+                    folder.display()
+                )
+            })?;
             let text = manifest::text(&guess, &found, choice, &out)?;
             manifest::check(&text, &out)?;
             write_atomic(&out, text.as_bytes())?;
         }
+        // Not before it is written, as it says so.
+        self.print(&guess, &found, writes.as_ref(), &out)?;
         match (faults.as_slice(), &writes) {
             ([], Some(_)) => Ok(()),
             (faults, Some(_)) => {
@@ -205,8 +214,7 @@ impl Init {
         } else {
             words::tell(guess, found, choice, out)
         };
-        println!("{}", text.trim_end());
-        Ok(())
+        print(text.trim_end())
     }
 }
 

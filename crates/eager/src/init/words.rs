@@ -5,7 +5,7 @@ use std::path::Path;
 
 use eager_data::guess::{Guess, Sample};
 use eager_data::survey::{Survey, Unit};
-use eager_data::thousands;
+use eager_data::{counted, thousands};
 
 use super::Choice;
 
@@ -151,8 +151,8 @@ fn notes(guess: &Guess, found: &Survey) -> Vec<String> {
     let mut notes = Vec::new();
     if found.repeats > 0 {
         let mut note = format!(
-            "{} times a user has an item again; all are kept",
-            thousands(found.repeats)
+            "{} a user has an item again; all are kept",
+            counted(thousands(found.repeats), "time")
         );
         if found.duplicates > 0 {
             let _ = write!(
@@ -165,8 +165,9 @@ fn notes(guess: &Guess, found: &Survey) -> Vec<String> {
     }
     for (unit, count, at) in found.times.iter().flat_map(|times| &times.other_units) {
         notes.push(format!(
-            "{} times look like {}, unlike the rest; the first is {log}:{at}",
-            thousands(*count),
+            "{} {} like {}, unlike the rest; the first is {log}:{at}",
+            counted(thousands(*count), "time"),
+            if *count == 1 { "looks" } else { "look" },
             match unit {
                 Unit::Unknown => "no time of this age",
                 Unit::Seconds => "seconds",
@@ -178,8 +179,8 @@ fn notes(guess: &Guess, found: &Survey) -> Vec<String> {
     }
     if let (Some(missing), Some(items)) = (&found.undescribed, &guess.items) {
         notes.push(format!(
-            "{} items have no row in {}, the first is {} of {log}:{}; they are kept with their id alone",
-            thousands(missing.count),
+            "{} without a row in {}, the first is {} of {log}:{}; kept with the id alone",
+            counted(thousands(missing.count), "item"),
             items.path.display(),
             missing.item,
             missing.line
@@ -191,8 +192,8 @@ fn notes(guess: &Guess, found: &Survey) -> Vec<String> {
                 .to_owned(),
         ),
         Some(missing) => notes.push(format!(
-            "{} items have no text, the first is {} of {log}:{}; `item <id>` stands for it",
-            thousands(missing.count),
+            "{} without a text, the first is {} of {log}:{}; `item <id>` stands for it",
+            counted(thousands(missing.count), "item"),
             missing.item,
             missing.line
         )),

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::Part;
 use super::files::{LogLine, RunFiles};
+use crate::baseline::TIGER;
 use crate::config::BehaviourModel;
 use crate::html::figure;
 use crate::html::plot::{self, Axis, Colour, Line};
@@ -60,6 +61,9 @@ fn model(files: &RunFiles) -> Result<Part> {
     let one = |name: &str, colour| (name.to_owned(), name.to_owned(), colour);
     let mut losses = vec![("loss".to_owned(), "sum of all".to_owned(), Colour::Merged)];
     losses.extend(both("generation"));
+    if files.has_direct_head() {
+        losses.push(one("direct", Colour::DIRECT));
+    }
     let mut tasks = both("contrastive").to_vec();
     tasks.push(one("reconstruction", Colour::Other(0)));
     tasks.push(one("recognition", Colour::Other(1)));
@@ -75,19 +79,31 @@ fn model(files: &RunFiles) -> Result<Part> {
             Colour::Other(0),
         ),
     ];
-    let (validated, learnt) = match files.baseline() {
-        None => (
-            "On validation users, with fewer beams than the test. Training ends when it no longer rises.",
-            "Generation is the cross-entropy of the next item’s code, summed over its levels.",
-        ),
-        Some(_) => (
-            "On all users. Training ends when it no longer rises.",
-            "The cross-entropy of the next item.",
-        ),
+    let users = match (
+        files.baseline(),
+        files.config.baselines.tiger.training.valid_users,
+    ) {
+        (None, _) => "On validation users, with fewer beams than the test.".to_owned(),
+        (Some(TIGER), n) if n > 0 => {
+            let n = crate::html::count(n as u64);
+            format!("On {n} users drawn by the seed, or all where there are fewer.")
+        }
+        (Some(_), _) => "On all users.".to_owned(),
+    };
+    let validated = format!("{users} Training ends when it no longer rises.");
+    let learnt = match (files.baseline(), files.has_direct_head()) {
+        (Some(_), _) => "The cross-entropy of the next item.",
+        (None, false) => {
+            "Generation is the cross-entropy of the next item’s code, summed over its levels."
+        }
+        (None, true) => {
+            "Generation is the cross-entropy of the next item’s code, summed over its levels; direct that of the item itself \
+             among all, by the direct head."
+        }
     };
     let body = html! {
         div.plots {
-            (curve(log, "Validation", &valid, Y::Dots, best, validated)?)
+            (curve(log, "Validation", &valid, Y::Dots, best, &validated)?)
             (curve(log, "Training loss", &losses, Y::Plain, best, learnt)?)
             (curve(log, "Losses of the other tasks", &tasks, Y::Log, best,
                 "Logarithmic. One that is flat from the start has taught the model nothing.")?)

@@ -12,8 +12,9 @@ use eager_model::PerStream;
 use serde::Deserialize;
 
 use crate::config::{Config, HeldOut};
+use crate::html::plot::Colour;
 use crate::report::Report;
-use crate::run::{Stage, StageRecord, read_json};
+use crate::run::{Stage, StageRecord, read_json, records};
 use crate::stages::eval::{Calibration, Users};
 use crate::train::din::DinReport;
 use crate::train::generator::Outcome;
@@ -23,11 +24,12 @@ pub(super) struct RunFiles {
     pub root: PathBuf,
     /// The folder's name.
     pub name: String,
+    /// `config.toml`, but for `eval`, which is what stage `eval` was done with: the config may be a later command's.
     pub config: Config,
     /// `config.toml` as it is, and its SHA-256.
     pub config_text: String,
     pub config_digest: String,
-    /// Of the stages that are done, in their order.
+    /// Of the stages that are done and belong together, in their order.
     pub records: Vec<StageRecord>,
     pub data: Option<Data>,
     pub codes: Option<PerStream<ItemCodes>>,
@@ -71,6 +73,43 @@ pub(super) struct RankLine {
     pub behaviour: Rank,
     #[serde(default)]
     pub semantic: Rank,
+    /// Only a model with a direct head has it.
+    #[serde(default)]
+    pub direct: Rank,
+}
+
+/// A list that users are given, by its name in the files of `eval/`.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    pub name: &'static str,
+    pub colour: Colour,
+    pub rank: fn(&RankLine) -> Rank,
+}
+
+impl List {
+    /// What is recommended, then what it is merged of.
+    pub const ALL: [Self; 4] = [
+        Self {
+            name: "merged",
+            colour: Colour::Merged,
+            rank: |line| line.merged,
+        },
+        Self {
+            name: "behaviour",
+            colour: Colour::Behaviour,
+            rank: |line| line.behaviour,
+        },
+        Self {
+            name: "semantic",
+            colour: Colour::Semantic,
+            rank: |line| line.semantic,
+        },
+        Self {
+            name: "direct",
+            colour: Colour::DIRECT,
+            rank: |line| line.direct,
+        },
+    ];
 }
 
 impl RunFiles {
@@ -80,18 +119,19 @@ impl RunFiles {
             let root = root.display();
             format!("{root} is no folder of a run: it has no config.toml that can be read; make one with `eager pipeline`")
         })?;
-        let config: Config =
+        let mut config: Config =
             toml::from_str(&config_text).with_context(|| config_path.display().to_string())?;
         let file = |stage: Stage, name: &str| root.join(stage.name()).join(name);
-        let mut records = vec![];
-        for stage in Stage::ALL {
-            records.extend(read_json::<StageRecord>(&file(stage, "stage.json"))?);
-        }
+        let records = records(root)?;
         let done = |stage| {
             records
                 .iter()
                 .any(|record: &StageRecord| record.stage == stage)
         };
+        if let Some(record) = records.iter().find(|record| record.stage == Stage::Eval) {
+            config.eval = serde_json::from_value(record.config["eval"].clone())
+                .with_context(|| file(Stage::Eval, "stage.json").display().to_string())?;
+        }
         let data = done(Stage::Data)
             .then(|| Data::read(&root.join(Stage::Data.name()), config.eval.held_out))
             .transpose()?;
@@ -162,7 +202,7 @@ impl RunFiles {
             );
         }
         if let Some(codes) = &self.codes
-            && codes.behaviour.n_items().max(codes.semantic.n_items()) != items
+            && (codes.behaviour.n_items() != items || codes.semantic.n_items() != items)
         {
             bail!(
                 "{}: codes/ has other items than data/: {again}",
@@ -180,6 +220,23 @@ impl RunFiles {
     /// The baseline that the run is of, if it is one of `eager baseline`.
     pub fn baseline(&self) -> Option<&str> {
         self.report.as_ref()?.protocol.get("model")?.as_str()
+    }
+
+    /// The lists that there are: what is recommended, and what that is merged of, which a baseline has none of.
+    pub fn lists(&self) -> Vec<List> {
+        let streams = self.report.as_ref().map(|report| &report.streams);
+        let there = |list: &List| {
+            list.name == "merged" || streams.is_some_and(|streams| streams.contains_key(list.name))
+        };
+        List::ALL.into_iter().filter(there).collect()
+    }
+
+    /// Whether the model has a direct head.
+    pub fn has_direct_head(&self) -> bool {
+        match &self.report {
+            Some(report) => report.streams.contains_key("direct"),
+            None => self.config.model.direct_head,
+        }
     }
 
     pub fn dataset_name(&self) -> &str {

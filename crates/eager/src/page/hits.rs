@@ -1,4 +1,4 @@
-//! Where hits come from: which stream, how sure it was, how popular the target, how long the history.
+//! Where hits come from: which list, how sure it was, how popular the target, how long the history.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use eager_infer::metrics::{CUTOFFS, Rank, ReliabilityBin, wilson};
 use maud::{Markup, html};
 
 use super::Part;
-use super::files::{RankLine, RunFiles};
+use super::files::{List, RankLine, RunFiles};
 use crate::html::plot::{self, Axis, Colour, Line, Point, Points};
 use crate::html::{count, figure, table};
 use crate::stages::eval::Calibration;
@@ -19,10 +19,13 @@ const K: u32 = 10;
 const BUCKETS: usize = 7;
 
 pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
-    let mut parts = vec![];
-    let streams_of = files.ranks.as_deref().filter(|ranks| !ranks.is_empty());
-    if let (Some(ranks), None) = (streams_of, files.baseline()) {
-        parts.push(streams(ranks)?);
+    let (lists, mut parts) = (files.lists(), vec![]);
+    let ranks = files.ranks.as_deref().filter(|ranks| !ranks.is_empty());
+    // A baseline's list is merged of nothing.
+    if let (Some(ranks), [_, merged_of @ ..]) = (ranks, &lists[..])
+        && !merged_of.is_empty()
+    {
+        parts.push(streams(ranks, merged_of)?);
     }
     match &files.calibration {
         Some(calibration) => parts.push(reliability(calibration)?),
@@ -48,8 +51,8 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
             ),
             body: html! {
                 div.plots {
-                    (groups(ranks, "Recall by popularity of the target", "interactions of the target in training", popularity)?)
-                    (groups(ranks, "Recall by length of the history", "items in the history", length)?)
+                    (groups(ranks, &lists, "Recall by popularity of the target", "interactions of the target in training", popularity)?)
+                    (groups(ranks, &lists, "Recall by length of the history", "items in the history", length)?)
                 }
             },
         });
@@ -61,70 +64,81 @@ fn hit(rank: Rank, k: usize) -> bool {
     rank.is_some_and(|rank| rank as usize <= k)
 }
 
-/// Hits of each stream's own list that the other has too, or not.
+/// Users whose target is in the lists that are merged, and in the merged one.
 struct Shares {
     k: usize,
-    behaviour_alone: u64,
-    semantic_alone: u64,
-    both: u64,
+    /// In that list alone.
+    alone: Vec<u64>,
+    /// In more than one.
+    shared: u64,
     merged: u64,
 }
 
 impl Shares {
-    fn of(ranks: &[RankLine], k: usize) -> Self {
-        let number =
-            |is: &dyn Fn(&RankLine) -> bool| ranks.iter().filter(|line| is(line)).count() as u64;
-        let behaviour = |line: &RankLine| hit(line.behaviour, k);
-        let semantic = |line: &RankLine| hit(line.semantic, k);
-        Self {
+    fn of(ranks: &[RankLine], lists: &[List], k: usize) -> Self {
+        let mut shares = Self {
             k,
-            behaviour_alone: number(&|line| behaviour(line) && !semantic(line)),
-            semantic_alone: number(&|line| semantic(line) && !behaviour(line)),
-            both: number(&|line| behaviour(line) && semantic(line)),
-            merged: number(&|line| hit(line.merged, k)),
+            alone: vec![0; lists.len()],
+            shared: 0,
+            merged: 0,
+        };
+        for line in ranks {
+            let mut found = (0..lists.len()).filter(|&list| hit((lists[list].rank)(line), k));
+            match (found.next(), found.next()) {
+                (None, _) => {}
+                (Some(list), None) => shares.alone[list] += 1,
+                (Some(_), Some(_)) => shares.shared += 1,
+            }
+            shares.merged += u64::from(hit(line.merged, k));
         }
+        shares
     }
 
-    fn parts(&self) -> [u64; 3] {
-        [self.behaviour_alone, self.both, self.semantic_alone]
+    /// As they are drawn: what is shared after the first, so that it is between two.
+    fn parts(&self) -> Vec<u64> {
+        let mut parts = self.alone.clone();
+        parts.insert(1, self.shared);
+        parts
     }
 }
 
-fn streams(ranks: &[RankLine]) -> Result<Part> {
-    let shares = CUTOFFS.map(|k| Shares::of(ranks, k));
+fn streams(ranks: &[RankLine], lists: &[List]) -> Result<Part> {
+    let (title, shared, any) = match lists.len() {
+        0..=2 => ("The two streams", "both", "either"),
+        _ => ("The two streams and the direct head", "several", "any"),
+    };
+    let shares = CUTOFFS.map(|k| Shares::of(ranks, lists, k));
     let users = ranks.len() as f64;
-    let parts = [
-        ("behaviour alone".to_owned(), Colour::Behaviour),
-        ("both".to_owned(), Colour::Both),
-        ("semantic alone".to_owned(), Colour::Semantic),
-    ];
+    let parts = lists
+        .iter()
+        .map(|list| (format!("{} alone", list.name), list.colour));
+    let mut parts: Vec<(String, Colour)> = parts.collect();
+    parts.insert(1, (shared.to_owned(), Colour::Both));
     let names = shares.each_ref().map(|s| format!("k = {}", s.k));
     let values: Vec<Vec<f64>> = shares
         .iter()
         .map(|s| s.parts().iter().map(|&n| n as f64 / users).collect())
         .collect();
-    let alt = "Share of users whose target is in the first k of the behaviour stream alone, of both, of the semantic stream \
-               alone, for k 5, 10, 20; numbers in the table beside";
-    let plot = plot::stacked(alt, "share of users", &names, &parts, &values)?;
-    let head = [
-        "k",
-        "behaviour alone",
-        "both",
-        "semantic alone",
-        "either",
-        "merged list",
-        "merged of either",
-    ];
-    let head = head.map(|title| html! { (title) });
+    let told: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+    let alt = format!(
+        "Share of users by whose first k hold the target ({}), for k 5, 10, 20; numbers in the table beside",
+        told.join(", ")
+    );
+    let plot = plot::stacked(&alt, "share of users", &names, &parts, &values)?;
+    let merged_of = format!("merged of {any}");
+    let mut head = vec!["k"];
+    head.extend(told);
+    head.extend([any, "merged list", merged_of.as_str()]);
+    let head: Vec<Markup> = head.into_iter().map(|title| html! { (title) }).collect();
     let rows: Vec<Vec<Markup>> = shares
         .iter()
         .map(|s| {
-            let either: u64 = s.parts().iter().sum();
-            let kept = match either {
+            let found: u64 = s.parts().iter().sum();
+            let kept = match found {
                 0 => "–".to_owned(),
                 n => format!("{:.0} %", 100.0 * s.merged as f64 / n as f64),
             };
-            let numbers = s.parts().into_iter().chain([either, s.merged]);
+            let numbers = s.parts().into_iter().chain([found, s.merged]);
             let mut row = vec![html! { (s.k) }];
             row.extend(numbers.map(|n| html! { (count(n)) }));
             row.push(html! { (kept) });
@@ -133,12 +147,14 @@ fn streams(ranks: &[RankLine]) -> Result<Part> {
         .collect();
     Ok(Part {
         id: "streams",
-        title: "The two streams",
-        caption: "Whose first k hold the target. What only one stream finds is what the other adds; “either” is the most that any \
-                  merging of the two could hit with k items, “merged list” what this one did."
-            .to_owned(),
+        title,
+        caption: format!(
+            "Whose first k hold the target. What one alone finds is what it adds; “{any}” is the most that a list ranked by the \
+             surest prediction could hit with k items; one ranked by a sum or a mixture can hit more, with items from further \
+             down. “merged list” is what this one did."
+        ),
         body: html! {
-            div.plots { (figure("Hits by stream", &plot, "")) (table("Users whose target is there", &head, &rows)) }
+            div.plots { (figure("Hits by list", &plot, "")) (table("Users whose target is there", &head, &rows)) }
         },
     })
 }
@@ -149,11 +165,6 @@ fn reliability(calibration: &Calibration) -> Result<Part> {
         log: true,
         zero: false,
     };
-    let lists = [
-        ("merged", "merged", Colour::Merged),
-        ("behaviour", "behaviour", Colour::Behaviour),
-        ("semantic", "semantic", Colour::Semantic),
-    ];
     let found = |name: &str| calibration.lists.get(name).filter(|bins| !bins.is_empty());
     let confidences = || {
         calibration
@@ -174,8 +185,10 @@ fn reliability(calibration: &Calibration) -> Result<Part> {
         dots: false,
     }];
     let mut errors = vec![];
-    for (name, shown, colour) in lists {
-        let Some(bins) = found(name) else { continue };
+    for list in List::ALL {
+        let Some(bins) = found(list.name) else {
+            continue;
+        };
         let seen: Vec<&ReliabilityBin> = bins.iter().filter(|bin| bin.hits > 0).collect();
         let interval = |bin: &&ReliabilityBin| {
             let interval = wilson(bin.hits, bin.items);
@@ -183,13 +196,13 @@ fn reliability(calibration: &Calibration) -> Result<Part> {
         };
         let point = |bin: &&ReliabilityBin| (bin.confidence, bin.hit_rate());
         series.push(Line {
-            name: shown.to_owned(),
-            colour,
+            name: list.name.to_owned(),
+            colour: list.colour,
             points: seen.iter().map(point).collect(),
             intervals: seen.iter().map(interval).collect(),
             dots: true,
         });
-        errors.push(format!("{shown} {:.4}", expected_error(bins)));
+        errors.push(format!("{} {:.4}", list.name, expected_error(bins)));
     }
     let errors = format!("Expected calibration error: {}.", errors.join(", "));
     let alt = format!("Hit rate by predicted probability. {errors} Numbers in the table below");
@@ -204,12 +217,12 @@ fn reliability(calibration: &Calibration) -> Result<Part> {
         "items",
     ];
     let head = head.map(|title| html! { (title) });
-    let of_list = |(name, shown, _): (&str, &'static str, Colour)| {
-        let bins = found(name).map_or(&[][..], Vec::as_slice);
+    let of_list = |list: List| {
+        let bins = found(list.name).map_or(&[][..], Vec::as_slice);
         let row = move |bin: &ReliabilityBin| {
             let interval = wilson(bin.hits, bin.items);
             vec![
-                html! { (shown) },
+                html! { (list.name) },
                 html! { (format!("{:.5}", bin.confidence)) },
                 html! { (format!("{:.5}", bin.hit_rate())) },
                 html! { (format!("{:.5} – {:.5}", interval.low, interval.high)) },
@@ -219,12 +232,12 @@ fn reliability(calibration: &Calibration) -> Result<Part> {
         };
         bins.iter().map(row).collect::<Vec<_>>()
     };
-    let rows: Vec<Vec<Markup>> = lists.into_iter().flat_map(of_list).collect();
+    let rows: Vec<Vec<Markup>> = List::ALL.into_iter().flat_map(of_list).collect();
     Ok(Part {
         id: "calibration",
         title: "Calibration",
         caption: format!(
-            "Of the first {} items of every list: how often they were the target, by the probability predicted for their code. \
+            "Of the first {} items of every list: how often they were the target, by the probability predicted for them. \
              On the grey line predictions are what happens; below it the model is too sure. Both axes are logarithmic; bins \
              without a hit are in the table alone.",
             calibration.top
@@ -246,23 +259,19 @@ fn expected_error(bins: &[ReliabilityBin]) -> f64 {
 /// Recall of users in buckets of a number that each has.
 fn groups(
     ranks: &[RankLine],
+    lists: &[List],
     title: &str,
     label: &str,
     of: impl Fn(usize) -> u64,
 ) -> Result<Markup> {
     let values: Vec<u64> = (0..ranks.len()).map(of).collect();
     let buckets = buckets(&values);
-    type RankOf = fn(&RankLine) -> Rank;
-    let lists: [(&str, Colour, RankOf); 3] = [
-        ("merged", Colour::Merged, |line| line.merged),
-        ("behaviour", Colour::Behaviour, |line| line.behaviour),
-        ("semantic", Colour::Semantic, |line| line.semantic),
-    ];
     let users = |bucket: &Range<u64>| values.iter().filter(|v| bucket.contains(v)).count() as u64;
-    let series = lists.map(|(name, colour, rank)| {
+    let series = lists.iter().map(|list| {
         let point = |bucket: &Range<u64>| {
             let hits = ranks.iter().zip(&values);
-            let hits = hits.filter(|(line, v)| bucket.contains(v) && hit(rank(line), K as usize));
+            let hits =
+                hits.filter(|(line, v)| bucket.contains(v) && hit((list.rank)(line), K as usize));
             let (hits, n) = (hits.count() as u64, users(bucket));
             let interval = wilson(hits, n);
             Some(Point {
@@ -271,11 +280,12 @@ fn groups(
             })
         };
         Points {
-            name: name.to_owned(),
-            colour,
+            name: list.name.to_owned(),
+            colour: list.colour,
             values: buckets.iter().map(point).collect(),
         }
     });
+    let series: Vec<Points> = series.collect();
     let last = buckets.len() - 1;
     let names: Vec<String> = buckets
         .iter()
@@ -294,7 +304,7 @@ fn groups(
         format!("{} {value:.3}", name.lines().next().unwrap_or(""))
     });
     let alt = format!(
-        "{title}, merged list: {}",
+        "{title}, of what is recommended: {}",
         described.collect::<Vec<_>>().join(", ")
     );
     let axis = Axis {
@@ -367,23 +377,29 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_of_each_stream_alone_and_both() {
-        let line = |behaviour, semantic, merged| RankLine {
+    fn shares_are_of_each_list_alone_and_of_several() {
+        let line = |behaviour, semantic, direct, merged| RankLine {
             user: String::new(),
             merged,
             behaviour,
             semantic,
+            direct,
         };
         let ranks = [
-            line(Some(1), Some(5), Some(1)),
-            line(Some(6), Some(2), Some(3)),
-            line(Some(2), None, Some(6)),
-            line(None, Some(7), None),
+            line(Some(1), Some(5), None, Some(1)),
+            line(Some(6), Some(2), Some(4), Some(3)),
+            line(Some(2), None, None, Some(6)),
+            line(None, Some(7), Some(8), None),
+            line(None, None, Some(5), Some(9)),
         ];
-        let shares = Shares::of(&ranks, 5);
-        assert_eq!(shares.parts(), [1, 1, 1]);
-        assert_eq!(shares.merged, 2);
-        assert_eq!(Shares::of(&ranks, 10).parts(), [1, 2, 1]);
+        let parts = |lists: &[List], k| Shares::of(&ranks, lists, k).parts();
+        let [_, streams @ .., _] = &List::ALL;
+        assert_eq!(parts(streams, 5), [1, 1, 1]);
+        assert_eq!(parts(streams, 10), [1, 2, 1]);
+        let [_, all @ ..] = &List::ALL;
+        assert_eq!(parts(all, 5), [1, 2, 0, 1]);
+        assert_eq!(parts(all, 10), [1, 3, 0, 1]);
+        assert_eq!(Shares::of(&ranks, all, 5).merged, 2);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use anyhow::Result;
 use clap::Args;
 use maud::{Markup, html};
 
+use crate::cli::print;
 use crate::html::{document, section};
 use crate::run::write_atomic;
 
@@ -42,8 +43,7 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs) -> Result<()> {
     let path = args.out.clone().unwrap_or_else(|| args.run.join(NAME));
     write_atomic(&path, page(&args.run)?.as_bytes())?;
-    println!("{}", path.display());
-    Ok(())
+    print(path.display())
 }
 
 /// Writes the page into the folder of a run that has just ended. The run's figures are there by then, so a page that cannot
@@ -68,6 +68,11 @@ pub(crate) fn write(run: &Path) {
 pub fn page(run: &Path) -> Result<String> {
     let files = RunFiles::read(run)?;
     let title = format!("{} · {}", files.dataset_name(), files.name);
+    let eager = match files.has_direct_head() {
+        true => "EAGER+",
+        false => "EAGER",
+    };
+    let model = files.baseline().unwrap_or(eager);
     let mut parts = overview::parts(&files)?;
     parts.extend(hits::parts(&files)?);
     parts.extend(curves::parts(&files)?);
@@ -76,7 +81,7 @@ pub fn page(run: &Path) -> Result<String> {
     parts.extend([overview::stages(&files), overview::settings(&files)]);
     let body = html! {
         header {
-            h1 { (files.baseline().unwrap_or("EAGER")) " on " (title) }
+            h1 { (model) " on " (title) }
             (overview::head(&files))
             nav aria-label="Sections" {
                 ul { @for part in &parts { li { a href={ "#" (part.id) } { (part.title) } } } }
@@ -84,7 +89,7 @@ pub fn page(run: &Path) -> Result<String> {
         }
         @for part in &parts { (section(part.id, part.title, &part.caption, &part.body)) }
     };
-    Ok(document(&format!("EAGER: {title}"), &body))
+    Ok(document(&format!("{model}: {title}"), &body))
 }
 
 /// A section of the page.

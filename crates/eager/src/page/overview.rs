@@ -1,11 +1,13 @@
 //! The head of the page, the table of figures, the stages, the settings.
 
 use anyhow::Result;
+use eager_data::SplitRule;
 use eager_infer::metrics::CUTOFFS;
 use maud::{Markup, html};
 
 use super::Part;
-use super::files::RunFiles;
+use super::files::{List, RunFiles};
+use crate::config::HeldOut;
 use crate::html::plot::{self, Axis, Colour, Point, Points};
 use crate::html::{bytes, count, duration, figure, table};
 use crate::report::Report;
@@ -62,6 +64,10 @@ fn cost(files: &RunFiles) -> String {
     duration(seconds.sum()) + &peak.unwrap_or_default()
 }
 
+/// What is to be said of figures on validation.
+const STOPPED_BY: &str =
+    " Training was ended by these items, so that the figures are a little too good.";
+
 /// The figures, once the run is evaluated.
 pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
     let Some(report) = &files.report else {
@@ -99,9 +105,18 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
             row
         })
         .collect();
+    let (label, item, warning) = match (files.config.eval.held_out, &files.config.prepare.split) {
+        (HeldOut::Test, _) => ("Figures on the test set", "last item", ""),
+        (HeldOut::Valid, SplitRule::LeaveOneOut) => {
+            ("Figures on validation", "last but one item", STOPPED_BY)
+        }
+        (HeldOut::Valid, SplitRule::GlobalTime { .. }) => {
+            ("Figures on validation", "validation item", STOPPED_BY)
+        }
+    };
     let source = report.paper.as_ref().map(|paper| &paper.source);
     let body = html! {
-        (table("Figures on the test set", &head, &rows))
+        (table(label, &head, &rows))
         @if let Some(source) = source { p.quiet { "Paper: " (source) "." } }
         div.plots { (side_by_side(report, "recall")?) (side_by_side(report, "ndcg")?) }
     };
@@ -109,8 +124,8 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
         id: "figures",
         title: "Figures",
         caption: format!(
-            "Each of {} users’ last item, ranked among all items. “ours” is {}, with the interval \
-             that resampling the users gives; a figure of the paper inside it cannot be told from ours by these users.",
+            "Each of {} users’ {item}, ranked among all items. “ours” is {}, with the interval \
+             that resampling the users gives; a figure of the paper inside it cannot be told from ours by these users.{warning}",
             count(report.users as u64),
             files
                 .baseline()
@@ -182,14 +197,15 @@ fn side_by_side(report: &Report, metric: &str) -> Result<Markup> {
 
 /// What a column or list of that name is drawn in.
 fn colour(name: &str) -> Option<Colour> {
-    Some(match name {
-        "ours" | "merged" => Colour::Merged,
-        "behaviour" => Colour::Behaviour,
-        "semantic" => Colour::Semantic,
-        "popularity" => Colour::Popularity,
-        "paper" => Colour::Paper,
-        _ => return None,
-    })
+    match name {
+        "ours" => Some(Colour::Merged),
+        "popularity" => Some(Colour::Popularity),
+        "paper" => Some(Colour::Paper),
+        _ => {
+            let list = List::ALL.into_iter().find(|list| list.name == name);
+            list.map(|list| list.colour)
+        }
+    }
 }
 
 /// When and at what cost each stage was done.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
-use eager_infer::{InferConfig, Lists, Ranked, Recommender};
+use eager_infer::{InferConfig, ItemScore, Lists, Ranked, Ranking, Recommender};
 use eager_model::{PerStream, Stream};
 use maud::{Markup, html};
 use rand::SeedableRng;
@@ -51,6 +51,15 @@ pub(super) fn part(files: &RunFiles) -> Result<Option<Part>> {
         codes: PerStream::from_fn(|stream| &codes[stream]),
         infer: &config.eval.infer,
         window: config.model.window,
+        direct_head: recommender.model().config().direct_head,
+    };
+    let (rank, or_rank) = match page.direct_head {
+        true => (", its rank in the direct head’s list", " or rank"),
+        false => ("", ""),
+    };
+    let unpredicted = match page.infer.ranking {
+        Ranking::Confidence => "it has no log-probability there either",
+        Ranking::Sum | Ranking::Mixture => "as another’s have it, it is scored there all the same",
     };
     let users = users.iter().zip(&histories).zip(&lists);
     let body = html! {
@@ -63,9 +72,9 @@ pub(super) fn part(files: &RunFiles) -> Result<Option<Part>> {
         title: "A few users",
         caption: format!(
             "Up to {HITS} whose target is among their first {K} and {MISSES} whose is not, drawn by the seed. Beside an item: its \
-             code and the log-probability of that code in the stream that predicted it; “–” where that stream’s first {} do not \
-             have it.",
-            config.eval.infer.top_k
+             code in each stream{rank}, and the log-probability there. “–” in place of a code{or_rank}: the first {} of that \
+             list do not have the item; {unpredicted}.",
+            page.infer.top_k
         ),
         body,
     }))
@@ -87,6 +96,7 @@ struct Page<'a> {
     codes: PerStream<&'a eager_codes::ItemCodes>,
     infer: &'a InferConfig,
     window: usize,
+    direct_head: bool,
 }
 
 impl Page<'_> {
@@ -101,8 +111,17 @@ impl Page<'_> {
             Some(place) => format!("miss: rank {}", place + 1),
             None => "miss: not in the list".to_owned(),
         };
-        let head = ["rank", "item", "behaviour", "log p", "semantic", "log p"];
-        let head = head.map(|title| html! { (title) });
+        let found = |list: &[ItemScore]| {
+            let place = place_in(list, target);
+            place.map_or("not found".to_owned(), |place| {
+                format!("at rank {}", place + 1)
+            })
+        };
+        let mut head = vec!["rank", "item", "behaviour", "log p", "semantic", "log p"];
+        if self.direct_head {
+            head.extend(["direct", "log p"]);
+        }
+        let head: Vec<Markup> = head.into_iter().map(|title| html! { (title) }).collect();
         let rows = lists.merged.iter().take(K).zip(1..);
         let rows: Vec<Vec<Markup>> = rows
             .map(|(of, rank)| self.row(of, rank, target, lists))
@@ -116,11 +135,9 @@ impl Page<'_> {
                     @for (i, stream) in Stream::ALL.into_iter().enumerate() {
                         @if i > 0 { ", " }
                         (stream.name()) " " code { (self.code(stream, target)) } " "
-                        @match place_in(lists, stream, target) {
-                            Some(place) => { "at rank " (place + 1) }
-                            None => { "not found" }
-                        }
+                        (found(&lists.streams[stream]))
                     }
+                    @if self.direct_head { ", direct head " (found(&lists.direct)) }
                     "."
                 }
                 h3 { "History, oldest first" }
@@ -141,25 +158,31 @@ impl Page<'_> {
             html! { (title) }
         };
         let mut row = vec![html! { (rank) }, name];
+        // What a list says of the item where that is among its first, and the log-probability there, which ranked by a sum or
+        // a mixture an item has whoever predicted it.
+        let mut add =
+            |place: Option<usize>, colour: Colour, shown: Markup, log_prob: Option<f32>| {
+                row.push(html! {
+                    @if place.is_some_and(|place| place < self.infer.top_k) {
+                        span class={ "key key-" (colour.class()) } {}
+                        (shown)
+                    } @else { "–" }
+                });
+                row.push(html! { (log_prob.map_or("–".to_owned(), |p| format!("{p:.2}"))) });
+            };
         for stream in Stream::ALL {
-            let predicted =
-                place_in(lists, stream, of.item).is_some_and(|place| place < self.infer.top_k);
-            let log_prob = match stream {
-                Stream::Behaviour => of.behaviour,
-                Stream::Semantic => of.semantic,
+            let (colour, log_prob) = match stream {
+                Stream::Behaviour => (Colour::Behaviour, of.behaviour),
+                Stream::Semantic => (Colour::Semantic, of.semantic),
             };
-            let colour = match stream {
-                Stream::Behaviour => Colour::Behaviour,
-                Stream::Semantic => Colour::Semantic,
-            };
-            row.push(html! {
-                @if predicted {
-                    span class={ "key key-" (colour.class()) } {}
-                    code { (self.code(stream, of.item)) }
-                } @else { "–" }
-            });
-            // Ranked by the sum, an item has both, whoever predicted it.
-            row.push(html! { (log_prob.map_or("–".to_owned(), |p| format!("{p:.2}"))) });
+            let place = place_in(&lists.streams[stream], of.item);
+            let code = html! { code { (self.code(stream, of.item)) } };
+            add(place, colour, code, log_prob);
+        }
+        if self.direct_head {
+            let place = place_in(&lists.direct, of.item);
+            let rank = html! { @if let Some(place) = place { (place + 1) } };
+            add(place, Colour::DIRECT, rank, of.direct);
         }
         row
     }
@@ -174,11 +197,9 @@ impl Page<'_> {
     }
 }
 
-/// Where an item is in a stream's own list, from 0.
-fn place_in(lists: &Lists, stream: Stream, item: u32) -> Option<usize> {
-    lists.streams[stream]
-        .iter()
-        .position(|score| score.item == item)
+/// Where an item is in one of the lists that are merged, from 0.
+fn place_in(list: &[ItemScore], item: u32) -> Option<usize> {
+    list.iter().position(|score| score.item == item)
 }
 
 #[cfg(test)]
@@ -192,6 +213,7 @@ mod tests {
             merged: n.is_multiple_of(3).then_some(1 + n % 20),
             behaviour: None,
             semantic: None,
+            direct: None,
         };
         let ranks: Vec<RankLine> = (0..200).map(line).collect();
         let users = chosen(&ranks, 7);

@@ -9,6 +9,7 @@ use clap::ValueEnum as _;
 use eager_bundle::ListKind;
 use eager_data::digest::sha256_file;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use super::lists::{Format, ListWriter};
 use super::users::{Unknown, Users};
@@ -187,6 +188,7 @@ pub(super) fn write(
         .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
     let _lock = lock(folder)?;
     let mut manifest = go_on(folder, wanted, args.force)?;
+    remove_unfinished(folder)?;
     if manifest.complete {
         tracing::info!("{}: all {total} users have their lists", folder.display());
         return Ok(());
@@ -219,7 +221,8 @@ pub(super) fn write(
                 pace.advance(lists.len());
             }
             writer.finish()
-        })?;
+        })
+        .with_context(|| path.display().to_string())?;
         made.sha256 = sha256_file(&path)?;
         done += made.users;
         manifest.parts.push(made);
@@ -285,16 +288,32 @@ fn go_on(folder: &Path, wanted: Manifest, force: bool) -> Result<Manifest> {
 
 /// Removes the parts and the manifest, and nothing else.
 fn clear(folder: &Path) -> Result<()> {
-    let part = |name: &str| {
-        let rest = name.trim_start_matches('.').strip_prefix("part-")?;
-        let (number, extension) = rest.split_once('.')?;
+    let parts = names(folder)?.into_iter().filter(|name| is_part(name));
+    remove(folder, parts.chain([MANIFEST.to_owned()]))
+}
+
+/// Removes what a killed command was writing, see [`write_whole`].
+fn remove_unfinished(folder: &Path) -> Result<()> {
+    let unfinished = |name: &String| {
+        let of = name
+            .strip_prefix('.')
+            .and_then(|name| name.rsplit_once('.'));
+        of.is_some_and(|(of, _)| of == MANIFEST || is_part(of))
+    };
+    remove(folder, names(folder)?.into_iter().filter(unfinished))
+}
+
+fn is_part(name: &str) -> bool {
+    let part = || {
+        let (number, extension) = name.strip_prefix("part-")?.split_once('.')?;
         Format::from_str(extension, false).ok()?;
         number.parse::<u64>().ok()
     };
-    let parts = names(folder)?
-        .into_iter()
-        .filter(|name| part(name).is_some());
-    for name in parts.chain([MANIFEST.to_owned()]) {
+    part().is_some()
+}
+
+fn remove(folder: &Path, names: impl Iterator<Item = String>) -> Result<()> {
+    for name in names {
         let path = folder.join(name);
         std::fs::remove_file(&path)
             .with_context(|| format!("{}: cannot remove", path.display()))?;
@@ -322,21 +341,26 @@ fn save(folder: &Path, manifest: &Manifest) -> Result<()> {
     })
 }
 
-/// Writes a file under a hidden name beside `path`, syncs it, and renames it. What a killed command left under the hidden
-/// name is overwritten by the next one.
-pub(super) fn write_whole(path: &Path, write: impl FnOnce(File) -> Result<File>) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}"));
+/// Writes a file beside `path`, under a hidden name that nothing else has (`.NAME.` and random letters), syncs it, and renames
+/// it; one that is not written to its end is removed.
+pub(super) fn write_whole(
+    path: &Path,
+    write: impl FnOnce(NamedTempFile) -> Result<NamedTempFile>,
+) -> Result<()> {
     let failed = || format!("{}: cannot write", path.display());
-    let file = File::create(&beside).with_context(failed)?;
-    let written = write(file).and_then(|file| {
-        file.sync_all().with_context(failed)?;
-        std::fs::rename(&beside, path).with_context(failed)
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = format!(".{name}.");
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
+    // As any new file: what the umask leaves, not this user's alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
+    let file = write(file.with_context(failed)?)?;
+    file.as_file().sync_all().with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
 }
 
 /// Holds the folder against a second command, until it is dropped or the process ends.
@@ -354,5 +378,46 @@ fn lock(folder: &Path) -> Result<Option<File>> {
         // Some network file systems have no locks.
         Err(std::fs::TryLockError::Error(_)) => Ok(None),
         Ok(()) => Ok(Some(file)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn hidden_files_of_others_stay_and_unfinished_ones_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = |name: &str| folder.path().join(name);
+        let write = |text: &'static [u8]| {
+            write_whole(&there("lists.csv"), |mut file| {
+                file.write_all(text)?;
+                Ok(file)
+            })
+        };
+        std::fs::write(there(".lists.csv"), "mine").unwrap();
+        for text in [&b"first"[..], b"second"] {
+            write(text).unwrap();
+            assert_eq!(std::fs::read(there("lists.csv")).unwrap(), text);
+        }
+        let failed = write_whole(&there("new.csv"), |mut file| {
+            file.write_all(b"half")?;
+            bail!("the rest is missing")
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read(there(".lists.csv")).unwrap(), b"mine");
+        assert_eq!(names(folder.path()).unwrap(), [".lists.csv", "lists.csv"]);
+
+        let stay = [".part-1.txt.x", ".part-00001.csv", "part-00001.csv"];
+        let go = ["._manifest.json.a1B2c3", ".part-00002.csv.Zz09aa"];
+        for name in stay.into_iter().chain(go) {
+            std::fs::write(there(name), "").unwrap();
+        }
+        remove_unfinished(folder.path()).unwrap();
+        let mut left = [&stay[..], &[".lists.csv", "lists.csv"]].concat();
+        left.sort_unstable();
+        assert_eq!(names(folder.path()).unwrap(), left);
     }
 }

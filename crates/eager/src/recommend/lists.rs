@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use eager_bundle::{Bundle, CodePath, Explanation, Ranked};
 use eager_data::UserHistory;
-use eager_model::Stream;
 use parquet::file::writer::SerializedFileWriter;
 use serde::{Deserialize, Serialize};
 
@@ -76,17 +75,10 @@ struct Token {
 impl Explained {
     pub(super) fn new(ranked: &Ranked, explanation: &Explanation) -> Self {
         let streams = &explanation.streams;
-        let of = |stream: Stream| (stream.name(), streams[stream].log_prob);
-        // One that did not predict it is less than any other.
-        let predicted = [
-            (ranked.behaviour, of(Stream::Behaviour)),
-            (ranked.semantic, of(Stream::Semantic)),
-            (ranked.direct, ("direct", ranked.direct.unwrap_or_default())),
-        ];
-        let surest = predicted
-            .into_iter()
-            .reduce(|best, next| if next.0 > best.0 { next } else { best });
-        let (stream, log_prob) = surest.map_or(("behaviour", 0.0), |(_, found)| found);
+        let (stream, log_prob) = match Bundle::surest(ranked) {
+            Some(stream) => (stream.name(), streams[stream].log_prob),
+            None => ("direct", ranked.direct.unwrap_or_default()),
+        };
         let code = |path: &CodePath| Code {
             log_prob: path.log_prob,
             tokens: path

@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgGroup, Args, ValueEnum};
 use eager_bundle::{Bundle, Filter, ListKind, Query};
@@ -18,7 +18,7 @@ use eager_data::{UserHistory, read_ids};
 use rayon::prelude::*;
 
 use crate::bundle;
-use crate::cli::{DeviceKind, Usage};
+use crate::cli::{DeviceKind, Usage, print};
 use crate::logs::Progress;
 use lists::{Explained, ListWriter, Shape, UserList};
 use users::{Ids, Users};
@@ -112,7 +112,7 @@ pub struct Recommend {
     pub device: DeviceKind,
 
     /// Print JSON for `--history` too
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     pub json: bool,
 }
 
@@ -124,7 +124,7 @@ direct head. `score` is what the list is ranked by; `behaviour` and `semantic` a
 streams that predicted it, `direct` is that of the item by the direct head.
 
 Examples:
-  eager recommend runs/demo/paper --history i12,i7,i301 --explain
+  eager recommend runs/demo/paper --history item-0012,item-0007,item-0301 --explain
   eager recommend runs/amazon-beauty/paper --all-users --exclude-seen --out lists/
   eager recommend shop.bundle --users orders.csv -k 20 --out lists.csv
   eager recommend shop.bundle --users - --deny sold-out.txt < users.jsonl > lists.jsonl
@@ -161,6 +161,22 @@ impl Recommend {
         };
         let extension = out.extension().and_then(|e| e.to_str());
         let named = extension.and_then(|e| Format::from_str(e, true).ok());
+        // The name of a file, and of no folder.
+        if let Some(other @ ("gz" | "json" | "tsv" | "txt" | "xlsx" | "zip")) = extension {
+            return Err(usage(format!(
+                "--out {}: lists are written as .jsonl, .csv or .parquet, not as .{other}",
+                out.display()
+            )));
+        }
+        let real = |path: &PathBuf| path.canonicalize().ok();
+        if let Some(users) = self.users.as_ref().filter(|users| real(users).is_some())
+            && real(users) == real(out)
+        {
+            return Err(usage(format!(
+                "--out {}: is the file of the users; give another name",
+                out.display()
+            )));
+        }
         match (named, self.format) {
             (Some(named), Some(format)) if named != format => Err(usage(format!(
                 "--out {} and --format {} do not agree; leave one of them out",
@@ -218,12 +234,13 @@ impl Recommend {
                     let mut writer = ListWriter::new(format, file, scorer.shape())?;
                     scorer.write(&users, total, &mut writer)?;
                     writer.finish()
-                })?;
-                println!("{}", path.display());
+                })
+                .with_context(|| path.display().to_string())?;
+                print(path.display())?;
             }
             Target::Folder(path, format) => {
                 folder::write(path, format, self, &scorer, &users)?;
-                println!("{}", path.display());
+                print(path.display())?;
             }
         }
         users.warn();
@@ -236,6 +253,10 @@ impl Recommend {
         for id in &self.history {
             let number = ids.number(id);
             items.extend(number.map_err(|fault| anyhow!("--history: {fault}"))?);
+        }
+        let skipped = ids.take_skipped();
+        if skipped > 0 {
+            tracing::warn!("--history: {skipped} ids are not in the catalogue and were left out");
         }
         if items.is_empty() {
             bail!("--history: the history is empty; give at least one known item")
@@ -269,8 +290,8 @@ impl Recommend {
 
     /// The filter of every query; files are read and categories looked for before anything else is done.
     fn filter(&self, bundle: &Bundle, ids: &Ids<'_>) -> Result<Filter> {
-        let numbers = |file: &PathBuf| {
-            let numbers = read_ids(file, &mut |id| ids.number(id));
+        let numbers = |file: &PathBuf| -> Result<Vec<u32>> {
+            let numbers = read_ids(file, &mut |id| ids.number(id))?;
             let skipped = ids.take_skipped();
             if skipped > 0 {
                 tracing::warn!(
@@ -278,7 +299,7 @@ impl Recommend {
                     file.display()
                 );
             }
-            numbers
+            Ok(numbers)
         };
         if let Some(category) = self
             .category
@@ -290,10 +311,19 @@ impl Recommend {
                 bundle.categories().len()
             )
         }
+        let allow = self.allow.as_ref().map(|file| -> Result<Vec<u32>> {
+            let allow = numbers(file)?;
+            ensure!(
+                !allow.is_empty(),
+                "--allow {}: has no item of the catalogue, so that no list could have one",
+                file.display()
+            );
+            Ok(allow)
+        });
         Ok(Filter {
             exclude_seen: self.exclude_seen,
-            allow: self.allow.as_ref().map(numbers).transpose()?,
-            deny: self.deny.as_ref().map_or(Ok(vec![]), numbers)?,
+            allow: allow.transpose()?,
+            deny: self.deny.as_ref().map_or(Ok(vec![]), &numbers)?,
             categories: self.category.clone(),
         })
     }

@@ -84,6 +84,18 @@ pub(super) fn outputs(folder: &Path) -> Result<BTreeMap<String, String>> {
     Ok(outputs)
 }
 
+/// Digests of those of a stage's recorded outputs that are there. Other files are nobody's business: a note, or what a file
+/// manager or a network file system left.
+pub(super) fn recorded(
+    folder: &Path,
+    outputs: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let there = outputs.keys().filter(|name| folder.join(name).is_file());
+    there
+        .map(|name| Ok((name.clone(), sha256_file(&folder.join(name))?)))
+        .collect()
+}
+
 /// Copies files of a folder, by their path with `/`, into a new folder.
 pub(super) fn copy<'a>(
     from: &Path,

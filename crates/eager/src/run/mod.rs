@@ -14,7 +14,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use files::{read_json, write_atomic, write_json};
@@ -193,7 +193,7 @@ impl Run {
             tracing::info!("{stage}: to be done again, changed: {changed}");
             return Ok(None);
         }
-        let found = files::outputs(&folder)?;
+        let found = files::recorded(&folder, &record.outputs)?;
         if found == record.outputs {
             return Ok(Some(record));
         }
@@ -241,7 +241,7 @@ impl Run {
             input_parts: parts.clone(),
             ..record
         };
-        if files::outputs(&other)? != record.outputs {
+        if files::recorded(&other, &record.outputs)? != record.outputs {
             tracing::warn!("{}: not taken, its files were changed", other.display());
             return Ok(None);
         }
@@ -318,6 +318,37 @@ impl Begun {
             started: now.unwrap_or_default().as_secs_f64(),
         }
     }
+}
+
+/// The records of a run's stages that belong together, in their order. A stage whose inputs were made anew since, by a command
+/// that ended before it, is none of them, and neither is what was made of it.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn records(root: &Path) -> Result<Vec<StageRecord>> {
+    let mut kept: Vec<StageRecord> = vec![];
+    for stage in Stage::ALL {
+        let record: Option<StageRecord> = read_json(&root.join(stage.name()).join(RECORD))?;
+        kept.extend(record.filter(|record| record.made_of(&kept)));
+    }
+    Ok(kept)
+}
+
+/// Makes sure that a stage's files are those that it wrote.
+///
+/// # Errors
+/// Names those that are gone or changed.
+pub fn check(root: &Path, record: &StageRecord) -> Result<()> {
+    let folder = root.join(record.stage.name());
+    let found = files::recorded(&folder, &record.outputs)?;
+    ensure!(
+        found == record.outputs,
+        "{}: not as stage `{}` wrote it: {}; give the run's command again",
+        folder.display(),
+        record.stage,
+        changes(&record.outputs, &found)
+    );
+    Ok(())
 }
 
 /// Every input by name, so that a stage that is done again can say what changed.

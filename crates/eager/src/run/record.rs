@@ -70,7 +70,7 @@ pub struct StageRecord {
     pub input_parts: BTreeMap<String, String>,
     /// The stage's settings.
     pub config: serde_json::Value,
-    /// The run's seed; a stage derives its own from it.
+    /// The seed that the stage draws from: one derived from the run's, of stage `codes` the run's own, 0 where nothing is drawn.
     pub seed: u64,
     /// What made it.
     pub versions: Versions,
@@ -85,6 +85,22 @@ pub struct StageRecord {
     /// Most memory the process had while doing the last attempt, bytes; `None` where the system does not tell. GPU memory
     /// is not in it.
     pub peak_memory_bytes: Option<u64>,
+}
+
+impl StageRecord {
+    /// Whether what it was made of is what the stages before it, `others`, hold now.
+    pub(super) fn made_of(&self, others: &[Self]) -> bool {
+        Stage::ALL.into_iter().all(|source| {
+            let prefix = format!("{source}/");
+            let parts = self.input_parts.iter();
+            let read =
+                parts.filter_map(|(name, digest)| Some((name.strip_prefix(&prefix)?, digest)));
+            let mut read = read.peekable();
+            let other = others.iter().find(|other| other.stage == source);
+            let held = other.into_iter().flat_map(|other| &other.outputs);
+            read.peek().is_none() || read.eq(held.map(|(file, digest)| (file.as_str(), digest)))
+        })
+    }
 }
 
 /// Versions of what made a stage.

@@ -69,6 +69,50 @@ fn what_stands_below_a_changed_output_runs_again() {
 }
 
 #[test]
+fn a_stage_made_of_what_is_there_no_more_is_no_part_of_the_run() {
+    let (_guard, run) = open();
+    let count = Cell::new(0);
+    let stage = |stage: Stage, text: &str, of: &[&StageRecord]| {
+        let made = run.stage(stage, &(), 1, of, &[], writes(text, &count));
+        made.unwrap().0
+    };
+    let stages = || -> Vec<Stage> {
+        let records = records(run.root()).unwrap();
+        records.into_iter().map(|record| record.stage).collect()
+    };
+    assert_eq!(stages(), []);
+    let data = stage(Stage::Data, "x", &[]);
+    let text = stage(Stage::Text, "texts", &[&data]);
+    let model = stage(Stage::Model, "weights", &[&data, &text]);
+    stage(Stage::Eval, "figures", &[&data, &model]);
+    assert_eq!(
+        stages(),
+        [Stage::Data, Stage::Text, Stage::Model, Stage::Eval]
+    );
+    // The texts of another encoder, and the command ends there.
+    let made = run.stage(Stage::Text, &2, 1, &[&data], &[], writes("others", &count));
+    assert!(!made.unwrap().1);
+    assert_eq!(stages(), [Stage::Data, Stage::Text]);
+}
+
+#[test]
+fn files_that_no_stage_wrote_stay_and_change_nothing() {
+    let (_guard, run) = open();
+    let count = Cell::new(0);
+    let stage = || {
+        run.stage(Stage::Data, &1, 1, &[], &[], writes("x", &count))
+            .unwrap()
+    };
+    stage();
+    let note = run.folder(Stage::Data).join("note.txt");
+    std::fs::write(&note, "looked at on Monday").unwrap();
+    assert!(stage().1);
+    std::fs::remove_file(run.folder(Stage::Data).join("out.txt")).unwrap();
+    assert!(!stage().1);
+    assert!(note.exists() && count.get() == 2);
+}
+
+#[test]
 fn what_was_interrupted_goes_on_and_other_inputs_start_anew() {
     let (_guard, run) = open();
     let fails = |folder: &Path| -> Result<()> {

@@ -44,7 +44,8 @@ struct Beams {
 pub struct Calibration {
     /// First items of every list that were looked at.
     pub top: usize,
-    /// By list: `behaviour`, `semantic`, `direct` where the model has that head, and `merged` where that is ranked by a probability (by confidence, not by sum).
+    /// By list: `behaviour`, `semantic`, `direct` where the model has that head, and `merged` where that is ranked by a
+    /// probability (by confidence or as a mixture, not by sum).
     pub lists: BTreeMap<String, Vec<ReliabilityBin>>,
 }
 

@@ -134,24 +134,28 @@ struct Validator {
 }
 
 impl Validator {
-    /// The lists are not the test's, so that another ranking there does not train anew. They are the paper's; with a direct head
-    /// all three predictions, each with the weight of its loss, without the history's items, which a head scores highest.
+    /// The lists are not the test's, so that another ranking there does not train anew. They are the paper's where both streams
+    /// are trained and nothing else is; otherwise a mixture of what is trained, each with the weight of its loss. With a direct
+    /// head they are without the history's items, which a head scores highest.
     fn new(split: &Split, config: &Config, seed: u64) -> Self {
         let (training, losses) = (&config.training, &config.losses);
+        let weights = RankingWeights {
+            behaviour: losses.generation.behaviour as f32,
+            semantic: losses.generation.semantic as f32,
+            direct: losses.direct as f32,
+        };
+        let both = weights.behaviour > 0.0 && weights.semantic > 0.0;
         Self {
             users: ValidationUsers::new(split, training.valid_users, seed),
             infer: InferConfig {
                 beams: training.valid_beams,
                 top_k: training.valid_beams.min(InferConfig::default().top_k),
-                ranking: match config.model.direct_head {
-                    false => Ranking::Confidence,
-                    true => Ranking::Mixture,
+                ranking: if both && !config.model.direct_head {
+                    Ranking::Confidence
+                } else {
+                    Ranking::Mixture
                 },
-                weights: RankingWeights {
-                    behaviour: losses.generation.behaviour as f32,
-                    semantic: losses.generation.semantic as f32,
-                    direct: losses.direct as f32,
-                },
+                weights,
                 mask_history: config.model.direct_head,
                 ..InferConfig::default()
             },

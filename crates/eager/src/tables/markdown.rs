@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::section::{CHOSEN_BY, NOT_COMPARED};
+use super::section::{CHOSEN_BY, NOT_COMPARED, PLACES};
 use super::{Plan, Table};
 
 /// The whole table for a reader.
 #[must_use]
-pub fn markdown(plan: &Plan, sections: &[Table], name: &str) -> String {
+pub fn markdown(plan: &Plan, sections: &[Table], name: &str, command: &str) -> String {
     let mut out = format!("# {}\n\n", plan.title);
     if !plan.about.is_empty() {
         let _ = writeln!(out, "{}\n", plan.about.trim());
@@ -16,12 +16,17 @@ pub fn markdown(plan: &Plan, sections: &[Table], name: &str) -> String {
         out,
         "A cell is the mean over seeds ± the standard deviation of one seed. A difference is to the best baseline of the \
          same users and targets by {CHOSEN_BY}, with its 95 % paired bootstrap interval over users; **bold** where the interval leaves out \
-         0. Made by `cargo xtask tables {name}`; figures of every seed and all digits are in `{name}.json`.\n"
+         0. Made by `{command}`; figures of every seed and all digits are in `{name}.json`.\n"
     );
     for section in sections {
         section.write(&mut out, plan);
     }
     out
+}
+
+/// A title in a cell, which a bar would end.
+fn in_cell(title: &str) -> String {
+    title.replace('|', "\\|")
 }
 
 impl Table {
@@ -58,7 +63,12 @@ impl Table {
                 .values()
                 .next()
                 .map_or(0, |cell| cell.seeds.len());
-            let _ = write!(out, "| {} | {} | {seeds} |", row.title, cells.join(" | "));
+            let _ = write!(
+                out,
+                "| {} | {} | {seeds} |",
+                in_cell(&row.title),
+                cells.join(" | ")
+            );
             if last.len() > 1 {
                 let _ = write!(out, " {} |", indicatif::HumanCount(row.users as u64));
             }
@@ -109,7 +119,7 @@ impl Table {
                     }
                 };
                 let cells: Vec<String> = plan.metrics.iter().map(cell).collect();
-                let _ = writeln!(out, "| {} | {} |", row.title, cells.join(" | "));
+                let _ = writeln!(out, "| {} | {} |", in_cell(&row.title), cells.join(" | "));
             }
             out.push('\n');
         }
@@ -120,7 +130,10 @@ impl Table {
         if let Some(paper) = &self.paper {
             let _ = writeln!(out, "The paper: {}.\n", paper.source);
         }
-        out.push_str("| run | digest | hours |\n| --- | --- | --- |\n");
+        let _ = writeln!(
+            out,
+            "{PLACES}\n\n| run | digest | hours |\n| --- | --- | --- |"
+        );
         let mut seen = Vec::new();
         for source in self.rows.iter().flat_map(|row| &row.runs) {
             if !seen.contains(&&source.digest) {

@@ -13,10 +13,11 @@ mod section;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use eager_data::Manifest;
 
+use crate::cli::{Usage, print};
 use crate::run::{write_atomic, write_json};
 
 pub use plan::{List, Plan, Row};
@@ -86,7 +87,7 @@ Interrupted? Give the same command again: runs that are done are not done again,
 /// # Errors
 /// When the table's file is none, a run fails, or a file cannot be written.
 pub fn run(args: &Tables) -> Result<()> {
-    let plan = Plan::find(&args.table)?;
+    let plan = Plan::find(&args.table).map_err(|error| Usage::new(&error))?;
     let datasets = if args.datasets.is_empty() {
         plan.datasets.clone()
     } else {
@@ -105,6 +106,10 @@ pub fn run(args: &Tables) -> Result<()> {
     for name in &datasets {
         let manifest = Manifest::find(name)?;
         if !args.collect {
+            // What is wrong with the last row is said before the first is run.
+            for row in &plan.rows {
+                row.check(&manifest).map_err(|error| Usage::new(&error))?;
+            }
             for seed in 1..=seeds {
                 for row in plan.distinct_runs() {
                     if args.runs.is_empty() || args.runs.contains(&row.run) {
@@ -113,24 +118,10 @@ pub fn run(args: &Tables) -> Result<()> {
                 }
             }
         }
-        let records = plan.rows.iter().map(|row| {
-            let records: Vec<Record> = (1..=seeds)
-                .filter_map(|seed| {
-                    Record::find(&args.results, &manifest.name, &row.run, seed).transpose()
-                })
-                .collect::<Result<_>>()?;
-            let same = |record: &Record| record.command == row.command_line(name, record.seed);
-            if let Some(other) = records.iter().find(|record| !same(record)) {
-                bail!(
-                    "{}: was made by `{}`, the table asks for `{}`; delete it to run that, or rename the table's run",
-                    Record::path(&args.results, &manifest.name, &row.run, other.seed).display(),
-                    other.command,
-                    row.command_line(name, other.seed)
-                );
-            }
-            Ok((row, records))
-        });
-        let rows: Vec<(&Row, Vec<Record>)> = records.collect::<Result<_>>()?;
+        let mut rows: Vec<(&Row, Vec<Record>)> = vec![];
+        for row in &plan.rows {
+            rows.push((row, records(args, row, &manifest.name, name, seeds)?));
+        }
         for group in plan.groups() {
             let rows = rows.iter().filter(|(row, _)| row.group.as_deref() == group);
             let rows: Vec<(&Row, &[Record])> = rows.map(|(row, of)| (*row, &of[..])).collect();
@@ -143,14 +134,65 @@ pub fn run(args: &Tables) -> Result<()> {
         .with_context(|| format!("{}: cannot make the folder", args.results.display()))?;
     write_json(&path.with_extension("json"), &sections)?;
     let name = stem.to_string_lossy();
-    let text = markdown::markdown(&plan, &sections, &name);
+    let command = match Plan::is_preset(&args.table) {
+        true => format!("cargo xtask tables {name}"),
+        false => format!("eager tables {}", args.table),
+    };
+    let text = markdown::markdown(&plan, &sections, &name, &command);
     write_atomic(&path.with_extension("md"), text.as_bytes())?;
     let page = page::page(&plan, &sections, &name)?;
     write_atomic(&path.with_extension("html"), page.as_bytes())?;
     for form in ["md", "html"] {
-        println!("{}", path.with_extension(form).display());
+        print(path.with_extension(form).display())?;
     }
     Ok(())
+}
+
+/// The records of a row's first seeds that are there.
+fn records(
+    args: &Tables,
+    row: &Row,
+    dataset: &str,
+    named: &str,
+    seeds: u64,
+) -> Result<Vec<Record>> {
+    let mut records: Vec<Record> = vec![];
+    for seed in 1..=seeds {
+        let Some(record) = Record::find(&args.results, dataset, &row.run, seed)? else {
+            continue;
+        };
+        let path = Record::path(&args.results, dataset, &row.run, seed);
+        let (path, line) = (path.display(), row.command_line(named, seed));
+        ensure!(
+            record.command == line,
+            "{path}: was made by `{}`, the table asks for `{line}`; delete it to run that, or rename the table's run",
+            record.command
+        );
+        if let Some(asked) = row
+            .text_encoder(args)
+            .and_then(|encoder| Path::new(encoder).file_name())
+        {
+            let same = ["none", &asked.to_string_lossy()].contains(&record.text_encoder.as_str());
+            ensure!(
+                same,
+                "{path}: its text encoder is {}, not {}; delete it to run that, or give the table another --results",
+                record.text_encoder,
+                asked.display()
+            );
+        }
+        if let Some(first) = records.first() {
+            ensure!(
+                record.text_encoder == first.text_encoder,
+                "{path}: its text encoder is {}, that of seed {} is {}, and no mean is to be of both; delete one to run it \
+                 again with the other's --text-encoder, or give the table another --results",
+                record.text_encoder,
+                first.seed,
+                first.text_encoder
+            );
+        }
+        records.push(record);
+    }
+    Ok(records)
 }
 
 /// Has a run's record, by running what is missing of it.
@@ -162,26 +204,42 @@ fn obtain(
     named: &str,
     seed: u64,
 ) -> Result<()> {
-    let line = row.command_line(named, seed);
-    if let Some(record) = Record::find(&args.results, dataset, &row.run, seed)?
-        && record.command == line
-    {
+    let there = records(args, row, dataset, named, seed)?;
+    if there.iter().any(|record| record.seed == seed) {
         tracing::info!("{dataset}/{}-{seed}: there", row.run);
         return Ok(());
     }
+    let folder = make(args, plan, row, dataset, named, seed)?;
+    let record = Record::of_run(&folder, &row.run, &row.command_line(named, seed), seed)?;
+    record.save(&args.results, &folder)?;
+    // What it does not go with is said before the next run, not after the last.
+    records(args, row, dataset, named, seed)?;
+    Ok(())
+}
+
+/// Has a run's folder, after those that it takes stages from.
+fn make(
+    args: &Tables,
+    plan: &Plan,
+    row: &Row,
+    dataset: &str,
+    named: &str,
+    seed: u64,
+) -> Result<PathBuf> {
     let folder = |run: &str| args.out.join(dataset).join(format!("{run}-{seed}"));
-    if let Some(other) = &row.reuse
-        && !folder(other).join("model").join("stage.json").exists()
-    {
-        // The other run's stages are to be taken, so it must be there as a folder, not as a record alone.
-        let other = plan.rows.iter().find(|row| &row.run == other);
-        let other = other.context("a run to be reused that is no row")?;
-        execute(args, other, named, seed, None)?;
+    let mut reuse = None;
+    if let Some(other) = &row.reuse {
+        let there = folder(other);
+        // It must be there as a folder, not as a record alone.
+        if !there.join("model").join("stage.json").exists() {
+            let other = plan.rows.iter().find(|row| &row.run == other);
+            let other = other.context("a run to be reused that is no row")?;
+            make(args, plan, other, dataset, named, seed)?;
+        }
+        reuse = Some(there);
     }
-    let reuse = row.reuse.as_deref().map(folder);
     execute(args, row, named, seed, reuse.as_deref())?;
-    let record = Record::of_run(&folder(&row.run), &row.run, &line, seed)?;
-    record.save(&args.results, &folder(&row.run))
+    Ok(folder(&row.run))
 }
 
 /// This program again, with a run's command.
@@ -194,12 +252,14 @@ fn execute(args: &Tables, row: &Row, dataset: &str, seed: u64, reuse: Option<&Pa
     if let Some(folder) = &args.data_dir {
         command.arg("--data-dir").arg(folder);
     }
-    let names_its_own = row.set.iter().any(|set| set.starts_with("text.encoder="));
-    if let Some(encoder) = args.text_encoder.as_ref().filter(|_| !names_its_own) {
+    if let Some(encoder) = row.text_encoder(args) {
         command.args(["--text-encoder", encoder]);
     }
     if let Some(reuse) = reuse {
         command.arg("--reuse").arg(reuse);
+    }
+    if !tracing::enabled!(tracing::Level::INFO) {
+        command.arg("--quiet");
     }
     command.stdout(std::process::Stdio::null());
     let line = row.command_line(dataset, seed);

@@ -8,7 +8,7 @@ use eager_infer::metrics::Difference;
 use maud::{Markup, html};
 
 use super::overlap::{K, Overlap};
-use super::section::{CHOSEN_BY, Cells, NOT_COMPARED, Source};
+use super::section::{CHOSEN_BY, Cells, NOT_COMPARED, PLACES, Source};
 use super::{List, Plan, Table};
 use crate::html::plot::{self, Axis, Colour, Mark, Point, Row};
 use crate::html::{count, document, duration, figure, legend, section, table};
@@ -357,6 +357,7 @@ impl Table {
             }
         }
         html! {
+            p.quiet { (PLACES.replace('`', "")) }
             ul.runs {
                 @for run in runs {
                     li { code { (run.command) } br; span.quiet { (duration(run.seconds)) ", " code { (run.digest) } } }

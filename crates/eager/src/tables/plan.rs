@@ -3,7 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
+use eager_data::Manifest;
+use eager_infer::metrics::CUTOFFS;
 use serde::{Deserialize, Serialize};
+
+use super::Tables;
+use crate::cli::Cli;
+use crate::pipeline;
 
 /// The presets: name and text.
 const PRESETS: [(&str, &str); 7] = [
@@ -148,6 +155,12 @@ impl List {
 }
 
 impl Plan {
+    /// Whether it is the name of a preset.
+    #[must_use]
+    pub fn is_preset(name: &str) -> bool {
+        PRESETS.iter().any(|(preset, _)| *preset == name)
+    }
+
     /// A preset by its name, or a file.
     ///
     /// # Errors
@@ -172,7 +185,29 @@ impl Plan {
         let plan: Self = toml::from_str(text)?;
         ensure!(!plan.rows.is_empty(), "there are no `[[rows]]`");
         ensure!(plan.seeds > 0, "`seeds` is 0, expected 1 or more");
-        for row in &plan.rows {
+        let at = |k: &usize| [format!("recall@{k}"), format!("ndcg@{k}")];
+        let known: Vec<String> = CUTOFFS
+            .iter()
+            .flat_map(at)
+            .chain(["mrr".to_owned()])
+            .collect();
+        if let Some(metric) = plan.metrics.iter().find(|metric| !known.contains(metric)) {
+            bail!(
+                "there is no metric {metric:?}; there are {}",
+                known.join(", ")
+            )
+        }
+        for (row, place) in plan.rows.iter().zip(0..) {
+            // Titles are what a table calls its rows by.
+            let same = |other: &&Row| other.title == row.title && other.group == row.group;
+            ensure!(
+                !plan.rows[..place].iter().any(|other| same(&other)),
+                "two rows{} have the title {:?}; give one of them another",
+                row.group
+                    .as_deref()
+                    .map_or_else(String::new, |group| format!(" of the group {group:?}")),
+                row.title
+            );
             let first = plan.rows.iter().find(|other| other.run == row.run);
             let made = |row: &Row| (row.command.clone(), row.set.clone(), row.config.clone());
             ensure!(
@@ -184,6 +219,20 @@ impl Plan {
             if let Some(other) = row.reuse.as_ref().filter(|name| !known(name)) {
                 bail!("row {:?} reuses run {other:?}, which is no row", row.title);
             }
+        }
+        for row in &plan.rows {
+            // As many steps as there are rows do not come to an end only in a circle.
+            let next = |row: &&Row| {
+                plan.rows
+                    .iter()
+                    .find(|other| Some(&other.run) == row.reuse.as_ref())
+            };
+            let steps = std::iter::successors(Some(row), next).take(plan.rows.len() + 1);
+            ensure!(
+                steps.count() <= plan.rows.len(),
+                "row {:?} reuses, by way of others, itself",
+                row.title
+            );
         }
         Ok(plan)
     }
@@ -220,6 +269,26 @@ impl Plan {
 }
 
 impl Row {
+    /// What the table's `--text-encoder` is to this row: one whose `set` names an encoder keeps its own.
+    pub(super) fn text_encoder<'a>(&self, args: &'a Tables) -> Option<&'a str> {
+        let own = self.set.iter().any(|set| set.starts_with("text.encoder="));
+        args.text_encoder.as_deref().filter(|_| !own)
+    }
+
+    /// Whether there can be such a run on a dataset.
+    ///
+    /// # Errors
+    /// When there is no such command, config or setting.
+    pub fn check(&self, manifest: &Manifest) -> Result<()> {
+        let check = || {
+            let line = self.arguments(&manifest.name, 1);
+            Cli::try_parse_from(std::iter::once("eager".to_owned()).chain(line))?;
+            let config = self.config.as_deref().unwrap_or("paper");
+            pipeline::config(config, &self.set, manifest)?.validate()
+        };
+        check().with_context(|| format!("row {:?}", self.title))
+    }
+
     /// The command's arguments but for places (`--out`, `--data-dir`, …).
     #[must_use]
     pub fn arguments(&self, dataset: &str, seed: u64) -> Vec<String> {
@@ -244,38 +313,38 @@ impl Row {
     /// The command for a reader.
     #[must_use]
     pub fn command_line(&self, dataset: &str, seed: u64) -> String {
-        format!("eager {}", self.arguments(dataset, seed).join(" "))
+        let words = self.arguments(dataset, seed);
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        format!("eager {}", words.join(" "))
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::config::Config;
-    use crate::overrides;
 
     #[test]
     fn the_presets_are_tables_whose_settings_there_are() {
         for (name, _) in PRESETS {
+            assert!(Plan::is_preset(name));
             let plan = Plan::find(name).unwrap();
             assert!(plan.rows.iter().any(|row| row.baseline), "{name}");
             for dataset in &plan.datasets {
-                let manifest = eager_data::Manifest::find(dataset).unwrap();
+                let manifest = Manifest::find(dataset).unwrap();
                 for row in &plan.rows {
-                    let line = row.command_line(dataset, 1);
-                    crate::cli::Cli::try_parse_from(line.split(' ')).expect(&line);
-                    let base = match row.config.as_deref() {
-                        None => Config::paper(&manifest),
-                        Some(name) => {
-                            assert_eq!(name, "plus");
-                            Config::plus(&manifest)
-                        }
-                    };
-                    let config =
-                        overrides::resolve(&base, &manifest.settings, None, &row.set).unwrap();
-                    config.validate().unwrap();
+                    row.check(&manifest).unwrap();
+                    let name_of_config = row.config.as_deref().unwrap_or("paper");
+                    let config = |set| pipeline::config(name_of_config, set, &manifest).unwrap();
+                    let (base, config) = (config(&[]), config(&row.set));
                     assert_eq!(config == base, row.set.is_empty(), "{name}: {}", row.title);
                 }
             }
@@ -294,8 +363,29 @@ mod tests {
         assert_eq!(plan.runs(), ["r"]);
         let line = plan.rows[1].command_line("demo", 3);
         assert_eq!(line, "eager pipeline demo --seed 3 --run r-3");
+        let words = ["a.b=1", "a={ b = 8 }", "it's", ""].map(quoted);
+        assert_eq!(words, ["a.b=1", "'a={ b = 8 }'", r"'it'\''s'", "''"]);
         let refused = |second: &str| Plan::parse(&text(second)).unwrap_err().to_string();
         assert!(refused("run = 'r'\nset = ['a=1']").contains("made in two ways"));
         assert!(refused("run = 's'\nreuse = 't'").contains("which is no row"));
+        assert!(refused("run = 's'\nreuse = 's'").contains("itself"));
+        let plan = |change: [&str; 2]| {
+            let text = text("run = 's'").replace(change[0], change[1]);
+            Plan::parse(&text)
+                .map(|plan| plan.rows.len())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(plan(["'b'", "'c'"]), Ok(2));
+        assert!(
+            plan(["'b'", "'a'"])
+                .unwrap_err()
+                .contains("have the title \"a\"")
+        );
+        assert_eq!(plan(["'b'", "'a'\ngroup = 'g'"]), Ok(2));
+        let message = plan(["'mrr'", "'mrr', 'recal@10'"]).unwrap_err();
+        assert!(
+            message.contains("\"recal@10\"; there are recall@5, ndcg@5"),
+            "{message}"
+        );
     }
 }

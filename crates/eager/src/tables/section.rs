@@ -20,6 +20,10 @@ pub const CHOSEN_BY: &str = "recall@10";
 pub const NOT_COMPARED: &str =
     "Not compared user by user, as no baseline is of the same users and targets";
 
+/// What is to be said before the commands.
+pub const PLACES: &str = "Commands without their places: `--out`, `--data-dir`, and `--text-encoder`, which has to be the text \
+    encoder named above.";
+
 /// Seed of the bootstrap: of the table, not of a run.
 const SEED: u64 = 2024;
 

@@ -6,7 +6,6 @@
 //! are those of a shard (ghost batch normalisation); the running ones move in shard order.
 
 mod config;
-mod meter;
 mod sampled;
 #[cfg(test)]
 mod tests;
@@ -27,7 +26,6 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{DinTraining, LogQ};
 
-use meter::Meter;
 use sampled::{Negatives, sampled_softmax};
 
 use super::checkpoint::{self, Checkpoint};
@@ -94,8 +92,6 @@ pub enum DinProgress {
         rate: f64,
         /// The last update's gradient norm before clipping.
         norm: f64,
-        /// Examples a second since the last line, validation left out.
-        examples_a_second: f64,
     },
     /// An epoch was validated.
     Validated {
@@ -141,8 +137,6 @@ pub struct DinOutcome {
     pub vectors: PathBuf,
     /// What `report.json` beside it holds.
     pub report: DinReport,
-    /// Training examples a second of this attempt, validation left out; 0 if it had nothing left to do.
-    pub examples_a_second: f64,
 }
 
 /// Where the loop stands: with weights, statistics and the optimiser's state, all there is to go on from.
@@ -155,6 +149,23 @@ struct Cursor {
     best: Option<(u64, DinValidation)>,
     validations: Vec<DinValidation>,
     ended: bool,
+}
+
+/// What was seen since the last line of the log.
+#[derive(Default)]
+struct Line {
+    /// Sum of the updates' losses.
+    losses: f64,
+    updates: u64,
+    examples: usize,
+}
+
+impl Line {
+    fn add(&mut self, loss: f64, examples: usize) {
+        self.losses += loss;
+        self.updates += 1;
+        self.examples += examples;
+    }
 }
 
 /// The network and what it learns with.
@@ -197,7 +208,7 @@ pub fn train_din(
         resumed: (cursor.updates > 0).then_some(cursor.updates),
         limit,
     })?;
-    let mut meter = Meter::new();
+    let mut line = Line::default();
     let mut saved_at = Instant::now();
     while !cursor.ended {
         let batches = windows.batches(training.batch_size, setting.seed, cursor.epoch);
@@ -206,17 +217,20 @@ pub fn train_din(
             let (loss, norm) = update(&mut state, setting, &windows, examples, &cursor, rate)?;
             cursor.updates += 1;
             cursor.batch += 1;
-            meter.add(loss, examples.len());
+            line.add(loss, examples.len());
             if cursor.updates.is_multiple_of(training.log_every) {
-                let (loss, examples, examples_a_second) = meter.line();
+                let Line {
+                    losses,
+                    updates,
+                    examples,
+                } = std::mem::take(&mut line);
                 log(DinProgress::Updates {
                     update: cursor.updates,
                     examples,
                     epoch: cursor.epoch,
-                    loss,
+                    loss: losses / updates as f64,
                     rate,
                     norm,
-                    examples_a_second,
                 })?;
                 // At a line of the log, so that no line's mean is cut in two by a resumption.
                 if saved_at.elapsed() >= Duration::from_secs(training.checkpoint_seconds) {
@@ -227,9 +241,7 @@ pub fn train_din(
         }
         cursor.epoch += 1;
         cursor.batch = 0;
-        let pause = Instant::now();
         let found = validate(&state, setting, &users)?;
-        meter.pause(pause.elapsed());
         let better = cursor
             .best
             .is_none_or(|(_, best)| found.recall_20 > best.recall_20);
@@ -252,7 +264,7 @@ pub fn train_din(
         save(&state, setting, &cursor, &last)?;
         saved_at = Instant::now();
     }
-    finish(setting, folder, &cursor, users.len(), meter.overall())
+    finish(setting, folder, &cursor, users.len())
 }
 
 /// The state to start or to go on from.
@@ -409,7 +421,6 @@ fn finish(
     folder: &Path,
     cursor: &Cursor,
     valid_users: usize,
-    examples_a_second: f64,
 ) -> Result<DinOutcome> {
     let Some((best_epoch, best)) = cursor.best else {
         bail!("DIN: training ended without a validation; this is a defect of the loop")
@@ -448,9 +459,5 @@ fn finish(
     let path = folder.join("report.json");
     checkpoint::write_bytes(&path, &serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(DinOutcome {
-        vectors,
-        report,
-        examples_a_second,
-    })
+    Ok(DinOutcome { vectors, report })
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::Device;
 use eager_data::{Batch, Batches, Windows};
 use eager_losses::LossConfig;
@@ -53,7 +53,7 @@ pub struct TrainingConfig {
     pub valid_beams: usize,
     /// Updates between two lines of the log, which are means over them.
     pub log_every: u64,
-    /// Seconds between checkpoints; one is also written after every validation.
+    /// Seconds between checkpoints; one is also written after every epoch.
     pub checkpoint_seconds: u64,
 }
 
@@ -82,11 +82,15 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// What the authors' code runs (`train_rec.py`), but for the choice of the best weights on the test set.
+    /// What the authors' code runs (`train_rec.py`), but for the choice of the best weights on the test set: all updates are
+    /// made, nothing ends them early.
     #[must_use]
     pub fn official() -> Self {
+        let updates = 60_000;
         Self {
-            max_updates: 60_000,
+            max_epochs: updates, // an epoch has one at least
+            max_updates: updates,
+            patience: 0,
             optimiser: AdamWConfig {
                 weight_decay: 1e-7,
                 ..AdamWConfig::default()
@@ -114,6 +118,7 @@ impl TrainingConfig {
             "training: `average` is {}; use 0 or more, below 1",
             self.average
         );
+        self.optimiser.validate().context("training")?;
         self.schedule.validate()
     }
 }

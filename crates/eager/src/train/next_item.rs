@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::Device;
 use eager_baselines::{LossConfig, NextItem, Rank, Sample, SoftmaxLoss, ranks, softmax_loss};
 use eager_data::{Batches, Sequences, Split, Windows};
@@ -78,7 +78,7 @@ impl NextItemTraining {
             "training: `rate` is {}; use a number above 0",
             self.rate
         );
-        Ok(())
+        self.optimiser.validate().context("training")
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::Device;
 use eager_baselines::{Candidate, Tiger};
 use eager_data::{Batches, Split, Windows};
@@ -81,6 +81,7 @@ impl TigerTraining {
         ] {
             ensure!(value > 0, "training: `{field}` is 0; use 1 or more");
         }
+        self.optimiser.validate().context("training")?;
         self.schedule.validate()
     }
 }

@@ -376,4 +376,38 @@ mod tests {
         parquet::tests::write(&at("w.parquet"), &["7", "8"], &[&[1.0, 2.0], &[3.0]]);
         assert!(message(&at("w.parquet")).contains("row 2: 1 values, where the rows above have 2"));
     }
+
+    /// Bytes that nobody marked as text are text, and a column that cannot be read is named.
+    #[test]
+    fn ids_of_a_parquet_table_are_read_as_those_of_the_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let write = |id: &str, ids: &[&[u8]]| {
+            parquet::tests::write_as(id, &path, ids, &[&[1.0, 2.0], &[3.0, 4.0]]);
+        };
+        write("binary item_id", &[b"AB", b"C"]);
+        let found = Ready::read_for(&path, &items(&["C", "AB"])).unwrap();
+        assert_eq!(found.data, [3.0, 4.0, 1.0, 2.0]);
+        for (id, ids, words) in [
+            (
+                "binary item_id",
+                [&b"AB"[..], b"\xff"],
+                "a.parquet:2: field `item_id` is `bytes`, expected text in UTF-8",
+            ),
+            (
+                "binary item_id (UTF8)",
+                [b"AB", b""],
+                "a.parquet:2: field `item_id` is missing",
+            ),
+            (
+                "binary item_id (BSON)",
+                [b"AB", b"C"],
+                "a.parquet:1: field `item_id` is `of type BYTE_ARRAY`",
+            ),
+        ] {
+            write(id, &ids);
+            let message = message(&path);
+            assert!(message.contains(words), "{message}");
+        }
+    }
 }

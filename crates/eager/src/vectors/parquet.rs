@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use eager_codes::ItemVectors;
-use parquet::basic::Type as Physical;
+use eager_data::read_id_column;
+use parquet::basic::{ConvertedType, Type as Physical};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::{Type, TypePtr};
@@ -26,33 +27,17 @@ pub(super) fn read(path: &Path) -> Result<(Vec<String>, ItemVectors)> {
     let reader = SerializedFileReader::new(File::open(path)?)?;
     let schema = reader.metadata().file_metadata().schema().clone();
     let (id, vector) = columns(schema.get_fields())?;
-    // The row reader decodes these two alone.
-    let in_order = schema
-        .get_fields()
-        .iter()
-        .filter(|field| [id.name(), vector.name()].contains(&field.name()));
-    let first_is_id = in_order
-        .clone()
-        .next()
-        .is_some_and(|field| field.name() == id.name());
+    // As those of the items that they are joined with; this also refuses the types that the row reader panics on.
+    let ids = read_id_column(path, id.name())?;
+    // The row reader decodes the vectors alone.
     let projection = Type::group_type_builder(schema.name())
-        .with_fields(in_order.cloned().collect())
+        .with_fields(vec![vector.clone()])
         .build()?;
-    let (mut ids, mut data, mut dim) = (Vec::new(), Vec::new(), 0);
+    let (mut data, mut dim) = (Vec::new(), 0);
     for (row, found) in reader.get_row_iter(Some(projection))?.enumerate() {
         let (found, row) = (found?, row + 1);
-        let mut fields = found.get_column_iter().map(|(_, field)| field);
-        let (Some(a), Some(b)) = (fields.next(), fields.next()) else {
-            bail!("row {row}: no id or no vector");
-        };
-        let (id, vector) = if first_is_id { (a, b) } else { (b, a) };
-        ids.push(match id {
-            Field::Str(text) => text.clone(),
-            Field::Null => bail!("row {row}: no id"),
-            number => number.to_string(),
-        });
         let before = data.len();
-        let Field::ListInternal(list) = vector else {
+        let Some((_, Field::ListInternal(list))) = found.get_column_iter().next() else {
             bail!("row {row}: no vector");
         };
         for value in list.elements() {
@@ -83,12 +68,14 @@ fn columns(fields: &[TypePtr]) -> Result<(&TypePtr, &TypePtr)> {
         field.is_primitive() && whole.contains(&field.get_physical_type())
     };
     let ids: Vec<&TypePtr> = fields.iter().filter(plain).collect();
-    let named = IDS
-        .iter()
-        .find_map(|name| ids.iter().find(|field| field.name() == *name));
+    // Whatever its type: one that cannot be read is to be told, not passed over for another column.
+    let named = IDS.iter().find_map(|name| {
+        let called = |field: &&TypePtr| field.is_primitive() && field.name() == *name;
+        fields.iter().find(called)
+    });
     let id = match (named, ids.as_slice()) {
         (Some(named), _) => named,
-        (None, [only]) => only,
+        (None, [only]) => *only,
         _ => bail!("no column `id` or `item_id`, nor exactly one of texts or whole numbers"),
     };
     Ok((id, vector))
@@ -96,6 +83,7 @@ fn columns(fields: &[TypePtr]) -> Result<(&TypePtr, &TypePtr)> {
 
 /// `group x (LIST) { repeated group list { float element } }`
 fn is_vector(field: &TypePtr) -> bool {
+    let is_list = field.get_basic_info().converted_type() == ConvertedType::LIST;
     let inner = |group: &Type| match group.is_group() {
         true => group
             .get_fields()
@@ -105,13 +93,14 @@ fn is_vector(field: &TypePtr) -> bool {
         false => None,
     };
     let element = inner(field).and_then(|list| inner(&list));
-    element.is_some_and(|element| {
-        element.is_primitive()
-            && matches!(
-                element.get_physical_type(),
-                Physical::FLOAT | Physical::DOUBLE
-            )
-    })
+    is_list
+        && element.is_some_and(|element| {
+            element.is_primitive()
+                && matches!(
+                    element.get_physical_type(),
+                    Physical::FLOAT | Physical::DOUBLE
+                )
+        })
 }
 
 #[cfg(test)]
@@ -125,9 +114,17 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn write(path: &Path, ids: &[&str], vectors: &[&[f32]]) {
-        let schema = "message m { required binary note (UTF8); required binary item_id (UTF8);
-            required group vector (LIST) { repeated group list { required float element; } } }";
-        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes()).collect();
+        write_as("binary item_id (UTF8)", path, &ids, vectors);
+    }
+
+    /// `id` is the column of ids in the schema.
+    pub(in super::super) fn write_as(id: &str, path: &Path, ids: &[&[u8]], vectors: &[&[f32]]) {
+        let schema = format!(
+            "message m {{ required binary note (UTF8); required {id};
+            required group vector (LIST) {{ repeated group list {{ required float element; }} }} }}"
+        );
+        let schema = Arc::new(parse_message_type(&schema).unwrap());
         let mut writer =
             SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::default()).unwrap();
         let mut group = writer.next_row_group().unwrap();
@@ -154,5 +151,23 @@ pub(super) mod tests {
         column.close().unwrap();
         group.close().unwrap();
         writer.close().unwrap();
+    }
+
+    #[test]
+    fn columns_are_told_by_name_and_type() {
+        let vector = "group vector (LIST) { repeated group list { required float element; } }";
+        let map = "group map (MAP) { repeated group key_value { required float key; } }";
+        for (id, name) in [
+            ("fixed_len_byte_array(16) id (UUID)", "id"),
+            ("binary sku", "sku"),
+            ("boolean flag", "note"),
+        ] {
+            let schema = format!(
+                "message m {{ required binary note (UTF8); required {map} required {id}; required {vector} }}"
+            );
+            let schema = parse_message_type(&schema).unwrap();
+            let (id, vector) = columns(schema.get_fields()).unwrap();
+            assert_eq!((id.name(), vector.name()), (name, "vector"));
+        }
     }
 }

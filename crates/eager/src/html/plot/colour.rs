@@ -16,7 +16,7 @@ pub enum Colour {
     Behaviour,
     /// The semantic stream.
     Semantic,
-    /// Both streams at once.
+    /// Several of the lists that are merged.
     Both,
     /// The list by popularity, and other baselines.
     Popularity,
@@ -31,6 +31,9 @@ pub enum Colour {
 }
 
 impl Colour {
+    /// The direct head.
+    pub const DIRECT: Self = Self::Other(0);
+
     const ALL: [Self; 11] = [
         Self::Merged,
         Self::Behaviour,
