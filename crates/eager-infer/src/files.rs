@@ -139,6 +139,6 @@ impl Recommender {
             Weights::saved(tensors, device).frozen(),
         )
         .map_err(|e| fault(&path, e))?;
-        Self::new(model, codes, Ops::default())
+        Self::of(model, codes, tries, Ops::default())
     }
 }

@@ -53,6 +53,16 @@ impl Recommender {
     /// When they do not belong together, or no thread can be started.
     pub fn new(model: Eager, codes: PerStream<ItemCodes>, ops: Ops) -> Result<Self> {
         let tries = PerStream::try_from_fn(|stream| CodeTrie::new(&codes[stream]))?;
+        Self::of(model, codes, tries, ops)
+    }
+
+    /// As [`new`](Self::new), with the codes' tries.
+    pub(crate) fn of(
+        model: Eager,
+        codes: PerStream<ItemCodes>,
+        tries: PerStream<CodeTrie>,
+        ops: Ops,
+    ) -> Result<Self> {
         let n_items = tries.behaviour.n_items();
         if tries.semantic.n_items() != n_items {
             return Err(InferError::Mismatch(format!(
