@@ -113,21 +113,6 @@ impl Bundle {
         (exact, query.k.max(self.manifest().infer.top_k))
     }
 
-    /// What makes an item of a list most likely: a stream, or with `None` the direct head. Of equal ones it is the first.
-    #[must_use]
-    pub fn surest(ranked: &Ranked) -> Option<Stream> {
-        let predicted = [
-            (ranked.behaviour, Some(Stream::Behaviour)),
-            (ranked.semantic, Some(Stream::Semantic)),
-            (ranked.direct, None),
-        ];
-        // One that did not predict it is less than any other.
-        let surest = predicted
-            .into_iter()
-            .reduce(|best, next| if next.0 > best.0 { next } else { best });
-        surest.and_then(|(_, by)| by)
-    }
-
     /// Makes the lists of the queries at `places`.
     fn answer(
         &self,
@@ -234,29 +219,4 @@ fn of_kind(lists: Lists, kind: ListKind) -> Vec<Ranked> {
         }
     })
     .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_surest_is_the_likeliest_of_those_that_predicted_the_item() {
-        let surest = |behaviour, semantic, direct| {
-            Bundle::surest(&Ranked {
-                item: 0,
-                score: 0.0,
-                behaviour,
-                semantic,
-                direct,
-            })
-        };
-        let (behaviour, semantic) = (Some(Stream::Behaviour), Some(Stream::Semantic));
-        assert_eq!(surest(Some(-1.0), Some(-2.0), Some(-3.0)), behaviour);
-        assert_eq!(surest(Some(-3.0), Some(-2.0), None), semantic);
-        assert_eq!(surest(None, Some(-9.0), None), semantic);
-        assert_eq!(surest(Some(-2.0), Some(-2.0), Some(-1.0)), None);
-        assert_eq!(surest(None, None, Some(-1.0)), None);
-        assert_eq!(surest(Some(-2.0), Some(-2.0), Some(-2.0)), behaviour);
-    }
 }

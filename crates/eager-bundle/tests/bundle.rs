@@ -31,6 +31,9 @@ fn it_comes_back_as_it_was_and_every_altered_file_is_named() {
         bundle.save(&folder),
         Err(BundleError::Exists { .. })
     ));
+    // A slash at the end is no part of the name.
+    bundle.save(&root.path().join("slash/")).unwrap();
+    assert!(Bundle::load(&root.path().join("slash"), &Device::Cpu).is_ok());
     let mut back = Bundle::load(&folder, &Device::Cpu).unwrap();
     assert_eq!(back.manifest(), bundle.manifest());
     assert_eq!(back.digest(), bundle.digest());

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use eager_codes::CodeTrie;
-use eager_model::PerStream;
+use eager_model::{PerStream, Stream};
 use serde::{Deserialize, Serialize};
 
 use crate::Leaf;
@@ -78,6 +78,21 @@ impl ItemScore {
 }
 
 impl Ranked {
+    /// What predicts the item as most likely: a stream, or with `None` the direct head. Of equal ones it is the first.
+    #[must_use]
+    pub fn surest(&self) -> Option<Stream> {
+        let predicted = [
+            (self.behaviour, Some(Stream::Behaviour)),
+            (self.semantic, Some(Stream::Semantic)),
+            (self.direct, None),
+        ];
+        // One that did not predict it is less than any other.
+        let surest = predicted
+            .into_iter()
+            .reduce(|best, next| if next.0 > best.0 { next } else { best });
+        surest.and_then(|(_, by)| by)
+    }
+
     fn best_first(a: &Self, b: &Self) -> Ordering {
         b.score.total_cmp(&a.score).then(a.item.cmp(&b.item))
     }
@@ -257,6 +272,27 @@ mod tests {
         };
         rank(&mut all, Ranking::Mixture, &none);
         assert!((all[0].score + 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_surest_is_the_likeliest_of_those_that_predicted_the_item() {
+        let surest = |behaviour, semantic, direct| {
+            let ranked = Ranked {
+                item: 0,
+                score: 0.0,
+                behaviour,
+                semantic,
+                direct,
+            };
+            ranked.surest()
+        };
+        let (behaviour, semantic) = (Some(Stream::Behaviour), Some(Stream::Semantic));
+        assert_eq!(surest(Some(-1.0), Some(-2.0), Some(-3.0)), behaviour);
+        assert_eq!(surest(Some(-3.0), Some(-2.0), None), semantic);
+        assert_eq!(surest(None, Some(-9.0), None), semantic);
+        assert_eq!(surest(Some(-2.0), Some(-2.0), Some(-1.0)), None);
+        assert_eq!(surest(None, None, Some(-1.0)), None);
+        assert_eq!(surest(Some(-2.0), Some(-2.0), Some(-2.0)), behaviour);
     }
 
     #[test]

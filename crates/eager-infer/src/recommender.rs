@@ -260,6 +260,17 @@ impl Recommender {
         mut done: impl FnMut(Range<usize>, T),
     ) -> Result<()> {
         self.check(histories)?;
+        let weights = &config.weights;
+        if config.ranking != Ranking::Confidence
+            && !self.model.config().direct_head
+            && weights.behaviour + weights.semantic == 0.0
+        {
+            return Err(InferError::Config {
+                field: "weights",
+                found: "0 for both streams of a model without a direct head".to_owned(),
+                expected: "one above 0, to rank by".to_owned(),
+            });
+        }
         let size = self.chunk_size(config);
         let users = |chunk: usize| chunk * size..histories.len().min((chunk + 1) * size);
         self.workers.run(

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use common::{histories, recommender, slices};
 use eager_codes::CodeTrie;
-use eager_infer::Search;
+use eager_infer::{InferConfig, Ranking, RankingWeights, Search};
 use eager_model::{Memory, Pass, Stream, TargetCodes};
 use eager_ops::{Dropout, Ops, RowRanges};
 
@@ -171,6 +171,24 @@ fn given_items_have_the_scores_they_have_among_all() {
             assert!(none.iter().all(Vec::is_empty));
         }
     }
+}
+
+#[test]
+fn a_ranking_that_is_by_nothing_is_refused() {
+    let recommender = recommender(Ops::Fused);
+    let by = |behaviour: f32| InferConfig {
+        ranking: Ranking::Mixture,
+        weights: RankingWeights {
+            behaviour,
+            semantic: 0.0,
+            direct: 1.0,
+        },
+        ..InferConfig::default()
+    };
+    let lists = |config| recommender.recommend(&[&[1, 2]], 3, &config);
+    assert!(lists(by(0.5)).is_ok());
+    let message = lists(by(0.0)).unwrap_err().to_string();
+    assert!(message.contains("without a direct head"), "{message}");
 }
 
 #[test]

@@ -112,3 +112,56 @@ fn failure_is_1() {
     );
     assert!(text(&output.stderr).contains("s.txt"));
 }
+
+#[test]
+fn what_cannot_be_is_said_before_anything_is_made() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("runs");
+    for (args, said) in [
+        (
+            &["pipeline", "demo", "--text-encoder", "nosuch"][..],
+            "`nosuch` is no text encoder",
+        ),
+        (
+            &["pipeline", "demo", "--reuse", "nosuch"],
+            "--reuse nosuch: is no folder",
+        ),
+        (
+            &["pipeline", "demo", "--set", "eval.infer.top_k=10"],
+            "`top_k` is 10; use 20",
+        ),
+    ] {
+        let refused = eager(&folder, args);
+        assert_eq!(refused.status.code(), Some(2), "{args:?}");
+        assert!(
+            text(&refused.stderr).contains(said),
+            "{}",
+            text(&refused.stderr)
+        );
+        assert!(!folder.exists(), "{args:?}");
+    }
+    let lists = root.path().join("lists.json");
+    let refused = eager(&lists, &["recommend", "nowhere", "--all-users"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains(".jsonl, .csv or .parquet"));
+}
+
+/// A full disk behind standard output is an error, and no panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_eager"))
+        .arg("man")
+        .arg(root.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    let said = text(&run.stderr);
+    assert!(said.contains("standard output: cannot write"), "{said}");
+}

@@ -16,7 +16,7 @@ use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Vectors};
 use eager_data::Windows;
 use eager_losses::{LossConfig, Metric};
 use eager_model::{Catalogue, Eager, EagerConfig, FilterConfig, PerStream, Stream, Weights};
-use eager_ops::Ops;
+use eager_ops::{AdamWConfig, Ops};
 use ring::{ITEMS, split};
 
 /// Vectors that lie on the ring, and codes of them.
@@ -223,5 +223,17 @@ fn a_damaged_checkpoint_is_told_and_bad_settings_are_named() {
             .to_string()
             .contains("`batch_size`")
     );
-    assert!(TrainingConfig::official().validate().is_ok());
+    let official = TrainingConfig::official();
+    assert!(official.validate().is_ok());
+    assert!(official.patience == 0 && official.max_epochs >= official.max_updates);
+    for change in [
+        (|optimiser| optimiser.beta1 = 1.0) as fn(&mut AdamWConfig),
+        |optimiser| optimiser.eps = 0.0,
+        |optimiser| optimiser.weight_decay = f64::NAN,
+    ] {
+        let mut config = TrainingConfig::default();
+        change(&mut config.optimiser);
+        let error = format!("{:#}", config.validate().unwrap_err());
+        assert!(error.contains("optimiser: `"), "{error}");
+    }
 }

@@ -126,7 +126,7 @@ impl RankedItem {
             rank: place + 1,
             name: ItemName::new(&model.bundle, ranked.item),
             score: ranked.score,
-            stream: match Bundle::surest(ranked) {
+            stream: match ranked.surest() {
                 Some(Stream::Behaviour) => ListedBy::Behaviour,
                 Some(Stream::Semantic) => ListedBy::Semantic,
                 None => ListedBy::Direct,

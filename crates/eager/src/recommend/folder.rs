@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 use super::lists::{Format, ListWriter};
 use super::users::{Unknown, Users};
 use super::{Pace, Recommend, Scorer, usage};
+use crate::run::write_by;
 
 /// Number of the manifest's form.
 const FORM: u32 = 1;
@@ -347,20 +348,8 @@ pub(super) fn write_whole(
     path: &Path,
     write: impl FnOnce(NamedTempFile) -> Result<NamedTempFile>,
 ) -> Result<()> {
-    let failed = || format!("{}: cannot write", path.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let prefix = format!(".{name}.");
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix);
-    // As any new file: what the umask leaves, not this user's alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
-    let file = write(file.with_context(failed)?)?;
-    file.as_file().sync_all().with_context(failed)?;
-    file.persist(path).with_context(failed)?;
-    Ok(())
+    write_by(path, &format!(".{name}."), write)
 }
 
 /// Holds the folder against a second command, until it is dropped or the process ends.

@@ -75,7 +75,7 @@ struct Token {
 impl Explained {
     pub(super) fn new(ranked: &Ranked, explanation: &Explanation) -> Self {
         let streams = &explanation.streams;
-        let (stream, log_prob) = match Bundle::surest(ranked) {
+        let (stream, log_prob) = match ranked.surest() {
             Some(stream) => (stream.name(), streams[stream].log_prob),
             None => ("direct", ranked.direct.unwrap_or_default()),
         };

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use eager_data::digest::sha256_file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 
 /// Writes a file under a temporary name beside `path`, syncs it, and renames it: whoever opens `path` finds the old bytes
 /// or the new ones.
@@ -16,15 +17,31 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// When the file cannot be written.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_by(path, ".tmp", |mut file| {
+        let written = file.write_all(bytes);
+        written.with_context(|| format!("{}: cannot write", path.display()))?;
+        Ok(file)
+    })
+}
+
+/// As [`write_atomic`], what `write` writes into the file, whose temporary name begins with `prefix`.
+///
+/// # Errors
+/// When `write` fails, or the file cannot be made, synced or renamed; nothing of it is left then.
+pub fn write_by(
+    path: &Path,
+    prefix: &str,
+    write: impl FnOnce(NamedTempFile) -> Result<NamedTempFile>,
+) -> Result<()> {
     let failed = || format!("{}: cannot write", path.display());
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
     // As any new file: what the umask leaves, not this user's alone.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
-    let mut file = file.with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
+    let file = write(file.with_context(failed)?)?;
     file.as_file().sync_all().with_context(failed)?;
     file.persist(path).with_context(failed)?;
     Ok(())

@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-pub use files::{read_json, write_atomic, write_json};
+pub use files::{read_json, write_atomic, write_by, write_json};
 pub use record::{Stage, StageRecord, Versions};
 
 use eager_data::digest::sha256;

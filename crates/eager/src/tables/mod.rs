@@ -105,6 +105,12 @@ pub fn run(args: &Tables) -> Result<()> {
     let mut sections = Vec::new();
     for name in &datasets {
         let manifest = Manifest::find(name)?;
+        let on = On {
+            args,
+            plan: &plan,
+            dataset: &manifest.name,
+            named: name,
+        };
         if !args.collect {
             // What is wrong with the last row is said before the first is run.
             for row in &plan.rows {
@@ -113,14 +119,14 @@ pub fn run(args: &Tables) -> Result<()> {
             for seed in 1..=seeds {
                 for row in plan.distinct_runs() {
                     if args.runs.is_empty() || args.runs.contains(&row.run) {
-                        obtain(args, &plan, row, &manifest.name, name, seed)?;
+                        on.obtain(row, seed)?;
                     }
                 }
             }
         }
         let mut rows: Vec<(&Row, Vec<Record>)> = vec![];
         for row in &plan.rows {
-            rows.push((row, records(args, row, &manifest.name, name, seeds)?));
+            rows.push((row, on.records(row, seeds)?));
         }
         for group in plan.groups() {
             let rows = rows.iter().filter(|(row, _)| row.group.as_deref() == group);
@@ -148,128 +154,127 @@ pub fn run(args: &Tables) -> Result<()> {
     Ok(())
 }
 
-/// The records of a row's first seeds that are there.
-fn records(
-    args: &Tables,
-    row: &Row,
-    dataset: &str,
-    named: &str,
-    seeds: u64,
-) -> Result<Vec<Record>> {
-    let mut records: Vec<Record> = vec![];
-    for seed in 1..=seeds {
-        let Some(record) = Record::find(&args.results, dataset, &row.run, seed)? else {
-            continue;
-        };
-        let path = Record::path(&args.results, dataset, &row.run, seed);
-        let (path, line) = (path.display(), row.command_line(named, seed));
-        ensure!(
-            record.command == line,
-            "{path}: was made by `{}`, the table asks for `{line}`; delete it to run that, or rename the table's run",
-            record.command
-        );
-        if let Some(asked) = row
-            .text_encoder(args)
-            .and_then(|encoder| Path::new(encoder).file_name())
-        {
-            let same = ["none", &asked.to_string_lossy()].contains(&record.text_encoder.as_str());
+/// A table on one of its datasets.
+struct On<'a> {
+    args: &'a Tables,
+    plan: &'a Plan,
+    /// The dataset's name.
+    dataset: &'a str,
+    /// What it was asked for as: its name, or its manifest's file.
+    named: &'a str,
+}
+
+impl On<'_> {
+    /// The records of a row's first seeds that are there.
+    fn records(&self, row: &Row, seeds: u64) -> Result<Vec<Record>> {
+        let mut records: Vec<Record> = vec![];
+        for seed in 1..=seeds {
+            let Some(record) = Record::find(&self.args.results, self.dataset, &row.run, seed)?
+            else {
+                continue;
+            };
+            let path = Record::path(&self.args.results, self.dataset, &row.run, seed);
+            let (path, line) = (path.display(), row.command_line(self.named, seed));
             ensure!(
-                same,
-                "{path}: its text encoder is {}, not {}; delete it to run that, or give the table another --results",
-                record.text_encoder,
-                asked.display()
+                record.command == line,
+                "{path}: was made by `{}`, the table asks for `{line}`; delete it to run that, or rename the table's run",
+                record.command
             );
-        }
-        if let Some(first) = records.first() {
-            ensure!(
-                record.text_encoder == first.text_encoder,
-                "{path}: its text encoder is {}, that of seed {} is {}, and no mean is to be of both; delete one to run it \
+            if let Some(asked) = row
+                .text_encoder(self.args)
+                .and_then(|encoder| Path::new(encoder).file_name())
+            {
+                let same =
+                    ["none", &asked.to_string_lossy()].contains(&record.text_encoder.as_str());
+                ensure!(
+                    same,
+                    "{path}: its text encoder is {}, not {}; delete it to run that, or give the table another --results",
+                    record.text_encoder,
+                    asked.display()
+                );
+            }
+            if let Some(first) = records.first() {
+                ensure!(
+                    record.text_encoder == first.text_encoder,
+                    "{path}: its text encoder is {}, that of seed {} is {}, and no mean is to be of both; delete one to run it \
                  again with the other's --text-encoder, or give the table another --results",
-                record.text_encoder,
-                first.seed,
-                first.text_encoder
-            );
+                    record.text_encoder,
+                    first.seed,
+                    first.text_encoder
+                );
+            }
+            records.push(record);
         }
-        records.push(record);
+        Ok(records)
     }
-    Ok(records)
-}
 
-/// Has a run's record, by running what is missing of it.
-fn obtain(
-    args: &Tables,
-    plan: &Plan,
-    row: &Row,
-    dataset: &str,
-    named: &str,
-    seed: u64,
-) -> Result<()> {
-    let there = records(args, row, dataset, named, seed)?;
-    if there.iter().any(|record| record.seed == seed) {
-        tracing::info!("{dataset}/{}-{seed}: there", row.run);
-        return Ok(());
-    }
-    let folder = make(args, plan, row, dataset, named, seed)?;
-    let record = Record::of_run(&folder, &row.run, &row.command_line(named, seed), seed)?;
-    record.save(&args.results, &folder)?;
-    // What it does not go with is said before the next run, not after the last.
-    records(args, row, dataset, named, seed)?;
-    Ok(())
-}
-
-/// Has a run's folder, after those that it takes stages from.
-fn make(
-    args: &Tables,
-    plan: &Plan,
-    row: &Row,
-    dataset: &str,
-    named: &str,
-    seed: u64,
-) -> Result<PathBuf> {
-    let folder = |run: &str| args.out.join(dataset).join(format!("{run}-{seed}"));
-    let mut reuse = None;
-    if let Some(other) = &row.reuse {
-        let there = folder(other);
-        // It must be there as a folder, not as a record alone.
-        if !there.join("model").join("stage.json").exists() {
-            let other = plan.rows.iter().find(|row| &row.run == other);
-            let other = other.context("a run to be reused that is no row")?;
-            make(args, plan, other, dataset, named, seed)?;
+    /// Has a run's record, by running what is missing of it.
+    fn obtain(&self, row: &Row, seed: u64) -> Result<()> {
+        let there = self.records(row, seed)?;
+        if there.iter().any(|record| record.seed == seed) {
+            tracing::info!("{}/{}-{seed}: there", self.dataset, row.run);
+            return Ok(());
         }
-        reuse = Some(there);
+        let folder = self.make(row, seed)?;
+        let record = Record::of_run(&folder, &row.run, &row.command_line(self.named, seed), seed)?;
+        record.save(&self.args.results, &folder)?;
+        // What it does not go with is said before the next run, not after the last.
+        self.records(row, seed)?;
+        Ok(())
     }
-    execute(args, row, named, seed, reuse.as_deref())?;
-    Ok(folder(&row.run))
-}
 
-/// This program again, with a run's command.
-fn execute(args: &Tables, row: &Row, dataset: &str, seed: u64, reuse: Option<&Path>) -> Result<()> {
-    let program = std::env::current_exe().context("this program's own path")?;
-    let mut command = Command::new(program);
-    command.args(row.arguments(dataset, seed));
-    command.arg("--out").arg(&args.out).arg("--json");
-    command.args(["--device", args.device.name()]);
-    if let Some(folder) = &args.data_dir {
-        command.arg("--data-dir").arg(folder);
+    /// Has a run's folder, after those that it takes stages from.
+    fn make(&self, row: &Row, seed: u64) -> Result<PathBuf> {
+        let folder = |run: &str| {
+            self.args
+                .out
+                .join(self.dataset)
+                .join(format!("{run}-{seed}"))
+        };
+        let mut reuse = None;
+        if let Some(other) = &row.reuse {
+            let there = folder(other);
+            // It must be there as a folder, not as a record alone.
+            if !there.join("model").join("stage.json").exists() {
+                let other = self.plan.rows.iter().find(|row| &row.run == other);
+                let other = other.context("a run to be reused that is no row")?;
+                self.make(other, seed)?;
+            }
+            reuse = Some(there);
+        }
+        self.execute(row, seed, reuse.as_deref())?;
+        Ok(folder(&row.run))
     }
-    if let Some(encoder) = row.text_encoder(args) {
-        command.args(["--text-encoder", encoder]);
+
+    /// This program again, with a run's command.
+    fn execute(&self, row: &Row, seed: u64, reuse: Option<&Path>) -> Result<()> {
+        let program = std::env::current_exe().context("this program's own path")?;
+        let mut command = Command::new(program);
+        command.args(row.arguments(self.named, seed));
+        command.arg("--out").arg(&self.args.out).arg("--json");
+        command.args(["--device", self.args.device.name()]);
+        if let Some(folder) = &self.args.data_dir {
+            command.arg("--data-dir").arg(folder);
+        }
+        if let Some(encoder) = row.text_encoder(self.args) {
+            command.args(["--text-encoder", encoder]);
+        }
+        if let Some(reuse) = reuse {
+            command.arg("--reuse").arg(reuse);
+        }
+        if !tracing::enabled!(tracing::Level::INFO) {
+            command.arg("--quiet");
+        }
+        command.stdout(std::process::Stdio::null());
+        let line = row.command_line(self.named, seed);
+        tracing::info!("{line}");
+        let status = command
+            .status()
+            .with_context(|| format!("cannot start `{line}`"))?;
+        ensure!(
+            status.success(),
+            "`{line}` failed ({status}); the runs before it are kept"
+        );
+        Ok(())
     }
-    if let Some(reuse) = reuse {
-        command.arg("--reuse").arg(reuse);
-    }
-    if !tracing::enabled!(tracing::Level::INFO) {
-        command.arg("--quiet");
-    }
-    command.stdout(std::process::Stdio::null());
-    let line = row.command_line(dataset, seed);
-    tracing::info!("{line}");
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
-    ensure!(
-        status.success(),
-        "`{line}` failed ({status}); the runs before it are kept"
-    );
-    Ok(())
 }
