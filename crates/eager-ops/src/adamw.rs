@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::cuda;
 use crate::leaves::{Gradients, RowGradients};
 use crate::storage::{is_cpu_f32, tensor, with_slice, with_slices};
-use crate::vector::{add_scaled, dispatch, dot};
+use crate::vector::{add_scaled, dispatch, dispatch_lanes};
 
 /// Elements one task updates; fixed, so that the norm's summation order is too.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -446,9 +446,9 @@ impl Summed {
 
 fn squares(x: &[f32]) -> f64 {
     let squares = x.par_chunks(CHUNK).map(|x| {
-        f64::from(dispatch(
+        f64::from(dispatch_lanes(
             #[inline(always)]
-            || dot(x, x),
+            |lanes| lanes.dot(x, x),
         ))
     });
     squares.collect::<Vec<_>>().iter().sum()
@@ -471,14 +471,14 @@ fn sum_slices(grads: &[&[f32]], sum: &mut [f32]) -> f64 {
     let squares: Vec<f64> = chunks
         .map(|(c, sum)| {
             let own = c * CHUNK..c * CHUNK + sum.len();
-            let squares = dispatch(
+            let squares = dispatch_lanes(
                 #[inline(always)]
-                || {
+                |lanes| {
                     sum.copy_from_slice(&first[own.clone()]);
                     for grad in rest {
                         add_scaled(sum, 1.0, &grad[own.clone()]);
                     }
-                    dot(sum, sum)
+                    lanes.dot(sum, sum)
                 },
             );
             f64::from(squares)

@@ -18,7 +18,7 @@ use crate::cuda::attention::{Sequences, Strided};
 use crate::cuda::{self, Gpu};
 use crate::dropout::Mask;
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{dispatch, dot, exp, max, sum};
+use crate::vector::{Lanes, dispatch_lanes, exp};
 
 /// The most keys a sequence may have.
 pub const MAX_KEYS: usize = 256;
@@ -72,11 +72,12 @@ struct Head<'a> {
     site: (u32, u32),
 }
 
-/// Probabilities and their gradients of one head: a row a query, padded to whole vectors.
+/// Of one head: probabilities, their gradients and their dropout factors, a row a query, padded to whole vectors.
 #[derive(Default)]
 pub(crate) struct Scratch {
     p: Vec<f32>,
     ds: Vec<f32>,
+    factors: Vec<f32>,
 }
 
 /// `out = Σ_r weight(r)·row(r)`.
@@ -87,20 +88,55 @@ fn combine<'a>(
     weight: impl Fn(usize) -> f32,
     row: impl Fn(usize) -> &'a [f32],
 ) {
-    let whole = out.len() - out.len() % LANES;
-    for c in (0..whole).step_by(LANES) {
-        let mut lanes = [0f32; LANES];
+    // A usual head's width at once, so that its sums do not wait for each other.
+    let done = combine_blocks::<{ 2 * LANES }>(out, 0, n, &weight, &row);
+    let done = combine_blocks::<LANES>(out, done, n, &weight, &row);
+    for (c, out) in out.iter_mut().enumerate().skip(done) {
+        *out = (0..n).map(|r| weight(r) * row(r)[c]).sum();
+    }
+}
+
+/// [`combine`] for the columns from `from` on, as many as make blocks of `B`; returns where they end.
+#[inline(always)]
+fn combine_blocks<'a, const B: usize>(
+    out: &mut [f32],
+    from: usize,
+    n: usize,
+    weight: &impl Fn(usize) -> f32,
+    row: &impl Fn(usize) -> &'a [f32],
+) -> usize {
+    let end = from + (out.len() - from) / B * B;
+    for c in (from..end).step_by(B) {
+        let mut lanes = [0f32; B];
         for r in 0..n {
             let w = weight(r);
-            for (lane, &x) in lanes.iter_mut().zip(&row(r)[c..c + LANES]) {
+            for (lane, &x) in lanes.iter_mut().zip(&row(r)[c..c + B]) {
                 *lane += w * x;
             }
         }
-        out[c..c + LANES].copy_from_slice(&lanes);
+        out[c..c + B].copy_from_slice(&lanes);
     }
-    for (c, out) in out.iter_mut().enumerate().skip(whole) {
-        *out = (0..n).map(|r| weight(r) * row(r)[c]).sum();
+    end
+}
+
+/// `out[j] = x·row(j)`.
+#[inline(always)]
+fn products<'a>(lanes: Lanes, x: &[f32], out: &mut [f32], row: impl Fn(usize) -> &'a [f32]) {
+    let mut fours = out.chunks_exact_mut(4);
+    let mut j = 0;
+    for four in &mut fours {
+        four.copy_from_slice(&lanes.dots(x, [row(j), row(j + 1), row(j + 2), row(j + 3)]));
+        j += 4;
     }
+    for (out, j) in fours.into_remainder().iter_mut().zip(j..) {
+        *out = lanes.dot(x, row(j));
+    }
+}
+
+/// `x ← x∘y`.
+#[inline(always)]
+fn multiply(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x *= y);
 }
 
 impl<'a> Head<'a> {
@@ -136,43 +172,84 @@ impl<'a> Head<'a> {
         self.kv.get(j, column, self.width::<W>())
     }
 
-    /// Probabilities of query `i` over the keys, to the end of `p` with zeros past those it sees.
+    /// Floats from one query's probabilities to the next's.
     #[inline(always)]
-    fn probabilities<const W: usize>(&self, i: usize, p: &mut [f32]) {
-        let (q, seen) = (self.query::<W>(i), self.seen(i));
-        if seen == 0 {
-            return p.fill(0.0);
-        }
-        for (j, p) in p[..seen].iter_mut().enumerate() {
-            *p = dot(q, self.key::<W>(j));
-        }
-        p[seen..].fill(f32::NEG_INFINITY);
-        let (highest, scale) = (max(p), self.scale());
-        p.iter_mut().for_each(|p| *p = exp((*p - highest) * scale));
-        p[seen..].fill(0.0);
-        let inverse = 1.0 / sum(p);
-        p.iter_mut().for_each(|p| *p *= inverse);
+    fn padded(&self) -> usize {
+        self.lengths.1.next_multiple_of(LANES)
     }
 
-    /// Multiplies by the dropout factors of query `i`'s probabilities.
+    /// Products of every query's row of `rows` with the first of `columns` that it sees, a row each, zeros behind.
+    ///
+    /// Here and below every step is done for all queries before the next, so that the CPU need not wait for one query's numbers
+    /// to arrive in memory before it reads them.
     #[inline(always)]
-    fn drop(&self, i: usize, p: &mut [f32]) {
-        let Some(mask) = self.mask else { return };
-        let step = (i as u32).wrapping_mul(self.site.1);
-        let first = self.site.0.wrapping_add(step);
-        for (j, p) in p.iter_mut().enumerate() {
-            *p *= mask.factor(first.wrapping_add(j as u32));
+    fn products(
+        &self,
+        lanes: Lanes,
+        out: &mut [f32],
+        row: impl Fn(usize) -> &'a [f32],
+        column: impl Fn(usize) -> &'a [f32],
+    ) {
+        for (i, out) in out.chunks_exact_mut(self.padded()).enumerate() {
+            let (seen, rest) = out.split_at_mut(self.seen(i));
+            products(lanes, row(i), seen, &column);
+            rest.fill(0.0);
+        }
+    }
+
+    /// Probabilities of every query over the keys, a row each, zeros past those it sees.
+    #[inline(always)]
+    fn probabilities<const W: usize>(&self, lanes: Lanes, p: &mut [f32]) {
+        let padded = self.padded();
+        self.products(lanes, p, |i| self.query::<W>(i), |j| self.key::<W>(j));
+        for (i, p) in p.chunks_exact_mut(padded).enumerate() {
+            let seen = self.seen(i);
+            p[seen..].fill(f32::NEG_INFINITY);
+            let (highest, scale) = (lanes.max(p), self.scale());
+            p.iter_mut().for_each(|p| *p = exp((*p - highest) * scale));
+            p[seen..].fill(0.0);
+        }
+        for (i, p) in p.chunks_exact_mut(padded).enumerate() {
+            let inverse = if self.seen(i) == 0 {
+                0.0
+            } else {
+                1.0 / lanes.sum(p)
+            };
+            p.iter_mut().for_each(|p| *p *= inverse);
+        }
+    }
+
+    /// The dropout factors of every query's probabilities.
+    #[inline(always)]
+    fn factors(&self, mask: Mask, factors: &mut [f32]) {
+        for (i, factors) in factors.chunks_exact_mut(self.padded()).enumerate() {
+            let step = (i as u32).wrapping_mul(self.site.1);
+            let first = self.site.0.wrapping_add(step);
+            for (j, factor) in factors.iter_mut().enumerate() {
+                *factor = mask.factor(first.wrapping_add(j as u32));
+            }
         }
     }
 
     /// Rows of `out` are `stride` apart.
     #[inline(always)]
-    fn forward<const W: usize>(&self, out: &mut [f32], stride: usize, scratch: &mut Scratch) {
-        let p = &mut scratch.p;
-        p.resize(self.lengths.1.next_multiple_of(LANES), 0.0);
-        for i in 0..self.lengths.0 {
-            self.probabilities::<W>(i, p);
-            self.drop(i, p);
+    fn forward<const W: usize>(
+        &self,
+        lanes: Lanes,
+        out: &mut [f32],
+        stride: usize,
+        scratch: &mut Scratch,
+    ) {
+        let padded = self.padded();
+        let Scratch { p, factors, .. } = scratch;
+        p.resize(self.lengths.0 * padded, 0.0);
+        self.probabilities::<W>(lanes, p);
+        if let Some(mask) = self.mask {
+            factors.resize(p.len(), 0.0);
+            self.factors(mask, factors);
+            multiply(p, factors);
+        }
+        for (i, p) in p.chunks_exact(padded).enumerate() {
             let out = &mut out[i * stride + self.from..][..self.width::<W>()];
             combine(out, self.seen(i), |j| p[j], |j| self.value::<W>(j));
         }
@@ -183,35 +260,38 @@ impl<'a> Head<'a> {
     #[inline(always)]
     fn backward<const W: usize>(
         &self,
-        g: Rows<'_>,
+        lanes: Lanes,
+        g: Rows<'a>,
         dq: &mut [f32],
         dkv: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let ((queries, keys), width) = (self.lengths, self.width::<W>());
-        let padded = keys.next_multiple_of(LANES);
-        let Scratch { p: ps, ds: dss } = scratch;
-        ps.resize(queries * padded, 0.0);
-        dss.resize(queries * padded, 0.0);
-        for i in 0..queries {
-            let (g, seen) = (g.get(i, self.from, width), self.seen(i));
-            let p = &mut ps[i * padded..][..padded];
-            let ds = &mut dss[i * padded..][..padded];
-            self.probabilities::<W>(i, p);
-            for (j, ds) in ds[..seen].iter_mut().enumerate() {
-                *ds = dot(g, self.value::<W>(j));
-            }
-            ds[seen..].fill(0.0);
-            self.drop(i, ds);
-            let (mean, scale) = (dot(p, ds), self.scale());
-            for (ds, &p) in ds.iter_mut().zip(p.iter()) {
+        let ((queries, keys), width, padded) = (self.lengths, self.width::<W>(), self.padded());
+        let Scratch { p, ds, factors } = scratch;
+        p.resize(queries * padded, 0.0);
+        ds.resize(queries * padded, 0.0);
+        self.probabilities::<W>(lanes, p);
+        let gradient = |i: usize| g.get(i, self.from, width);
+        self.products(lanes, ds, gradient, |j| self.value::<W>(j));
+        if let Some(mask) = self.mask {
+            factors.resize(p.len(), 0.0);
+            self.factors(mask, factors);
+            multiply(ds, factors);
+        }
+        let scale = self.scale();
+        for (p, ds) in p.chunks_exact(padded).zip(ds.chunks_exact_mut(padded)) {
+            let mean = lanes.dot(p, ds);
+            for (ds, &p) in ds.iter_mut().zip(p) {
                 *ds = p * (*ds - mean) * scale;
             }
-            self.drop(i, p);
-            let dq = &mut dq[i * self.q.stride + self.from..][..width];
-            combine(dq, seen, |j| ds[j], |j| self.key::<W>(j));
         }
-        let (p, ds) = (&*ps, &*dss);
+        if self.mask.is_some() {
+            multiply(p, factors);
+        }
+        for (i, ds) in ds.chunks_exact(padded).enumerate() {
+            let dq = &mut dq[i * self.q.stride + self.from..][..width];
+            combine(dq, self.seen(i), |j| ds[j], |j| self.key::<W>(j));
+        }
         for j in 0..keys {
             let at = j * self.kv.stride + self.from;
             let weight = |i: usize| ds[i * padded + j];
@@ -220,7 +300,7 @@ impl<'a> Head<'a> {
             let at = at + self.kv.stride / 2;
             let weight = |i: usize| p[i * padded + j];
             let dv = &mut dkv[at..at + width];
-            combine(dv, queries, weight, |i| g.get(i, self.from, width));
+            combine(dv, queries, weight, gradient);
         }
     }
 }
@@ -228,10 +308,10 @@ impl<'a> Head<'a> {
 /// Calls `$head.$method::<W>(…)` with the head's width as a constant where it is a usual one.
 macro_rules! with_width {
     ($head:ident . $method:ident ($($arg:expr),*)) => {
-        dispatch(#[inline(always)] || match $head.width {
-            32 => $head.$method::<32>($($arg),*),
-            64 => $head.$method::<64>($($arg),*),
-            _ => $head.$method::<0>($($arg),*),
+        dispatch_lanes(#[inline(always)] |lanes| match $head.width {
+            32 => $head.$method::<32>(lanes, $($arg),*),
+            64 => $head.$method::<64>(lanes, $($arg),*),
+            _ => $head.$method::<0>(lanes, $($arg),*),
         })
     };
 }
@@ -485,9 +565,9 @@ pub(crate) fn prefix_attention(
         .enumerate()
         .for_each(|(chunk, out)| {
             let mut p = vec![0.0; past.len()];
-            dispatch(
+            dispatch_lanes(
                 #[inline(always)]
-                || {
+                |lanes| {
                     for (i, out) in (chunk * PREFIX_ROWS..).zip(out.chunks_exact_mut(d)) {
                         let at = |step: usize, column: usize| {
                             let from = rows[step][i] as usize * 2 * d + column;
@@ -496,9 +576,9 @@ pub(crate) fn prefix_attention(
                         for from in (0..d).step_by(width) {
                             let q = &queries[i * d + from..][..width];
                             for (step, p) in p.iter_mut().enumerate() {
-                                *p = dot(q, at(step, from)) * scale;
+                                *p = lanes.dot(q, at(step, from)) * scale;
                             }
-                            let highest = max(&p);
+                            let highest = lanes.max(&p);
                             p.iter_mut().for_each(|p| *p = exp(*p - highest));
                             let inverse = 1.0 / p.iter().sum::<f32>();
                             let out = &mut out[from..from + width];

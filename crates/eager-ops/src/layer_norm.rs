@@ -8,7 +8,7 @@ use rayon::prelude::*;
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, At, Buffer, Gpu};
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{add_scaled, dispatch, dot, sum};
+use crate::vector::{Lanes, add_scaled, dispatch_lanes};
 
 /// Rows one task handles; fixed, so that the order of the weight gradient's sum is too.
 const ROWS: usize = 64;
@@ -20,11 +20,11 @@ pub(crate) struct LayerNormOp {
 /// Brings a row to mean 0 and variance 1; returns the reciprocal standard deviation. In two passes, so that a large mean
 /// costs no precision.
 #[inline(always)]
-pub(crate) fn normalise(x: &mut [f32], eps: f32) -> f32 {
+pub(crate) fn normalise(lanes: Lanes, x: &mut [f32], eps: f32) -> f32 {
     let n = x.len() as f32;
-    let mean = sum(x) / n;
+    let mean = lanes.sum(x) / n;
     x.iter_mut().for_each(|x| *x -= mean);
-    let rstd = 1.0 / (dot(x, x) / n + eps).sqrt();
+    let rstd = 1.0 / (lanes.dot(x, x) / n + eps).sqrt();
     x.iter_mut().for_each(|x| *x *= rstd);
     rstd
 }
@@ -33,6 +33,7 @@ pub(crate) fn normalise(x: &mut [f32], eps: f32) -> f32 {
 /// `dw += g∘x̂`, `db += g`.
 #[inline(always)]
 pub(crate) fn backward(
+    lanes: Lanes,
     g: &mut [f32],
     x_hat: &[f32],
     rstd: f32,
@@ -45,8 +46,8 @@ pub(crate) fn backward(
     add_scaled(db, 1.0, g);
     g.iter_mut().zip(w).for_each(|(g, &w)| *g *= w);
     let d = g.len() as f32;
-    let mean = sum(g) / d;
-    let mean_x = dot(g, x_hat) / d;
+    let mean = lanes.sum(g) / d;
+    let mean_x = lanes.dot(g, x_hat) / d;
     for (g, &x) in g.iter_mut().zip(x_hat) {
         *g = rstd * (*g - mean - x * mean_x);
     }
@@ -103,12 +104,12 @@ impl CustomOp3 for LayerNormOp {
         y.par_chunks_mut(ROWS * d)
             .zip(x.par_chunks(ROWS * d))
             .for_each(|(y, x)| {
-                dispatch(
+                dispatch_lanes(
                     #[inline(always)]
-                    || {
+                    |lanes| {
                         for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
                             y.copy_from_slice(x);
-                            normalise(y, self.eps);
+                            normalise(lanes, y, self.eps);
                             for ((y, &w), &b) in y.iter_mut().zip(w).zip(b) {
                                 *y = *y * w + b;
                             }
@@ -189,15 +190,15 @@ fn all_rows_backward(
             let mut weight_and_bias = vec![0.0; 2 * d];
             let (dw, db) = weight_and_bias.split_at_mut(d);
             let mut x_hat = vec![0.0; d];
-            dispatch(
+            dispatch_lanes(
                 #[inline(always)]
-                || {
+                |lanes| {
                     let rows = dx.chunks_exact_mut(d).zip(x.chunks_exact(d));
                     for ((dx, x), g) in rows.zip(g.chunks_exact(d)) {
                         x_hat.copy_from_slice(x);
-                        let rstd = normalise(&mut x_hat, eps);
+                        let rstd = normalise(lanes, &mut x_hat, eps);
                         dx.copy_from_slice(g);
-                        backward(dx, &x_hat, rstd, w, (&mut *dw, &mut *db));
+                        backward(lanes, dx, &x_hat, rstd, w, (&mut *dw, &mut *db));
                     }
                 },
             );

@@ -2,7 +2,8 @@
 //!
 //! A row of `x·wᵀ` has the same bits whatever stands in the other rows and however many there are, which is what makes a
 //! user's scores the same alone and in a batch. `gemm` sums an element's products one after the other, but for few rows it
-//! takes other ways round; such products are made with rows of zeros below.
+//! takes other ways round; such products are made here, in the order of the large ones: by [`few_rows`] on a CPU with AVX2,
+//! else with rows of zeros below.
 
 use gemm::Parallelism;
 
@@ -81,6 +82,16 @@ pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: 
     if a.rows >= rows {
         return product(out, a, b, accumulate);
     }
+    // Of a single column `gemm` sums the products in lanes, of however many rows.
+    #[cfg(target_arch = "x86_64")]
+    if b.cols > 1
+        && let Some(v3) = pulp::x86::V3::try_new()
+    {
+        return v3.vectorize(
+            #[inline(always)]
+            || few_rows::product(v3, out, a, b, accumulate),
+        );
+    }
     let (elements, held) = (a.rows * b.cols, a.rows * a.cols);
     let mut padded = vec![0.0; rows * a.cols];
     padded[..held].copy_from_slice(&a.data[..held]);
@@ -88,6 +99,83 @@ pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: 
     more[..elements].copy_from_slice(&out[..elements]);
     product(&mut more, Matrix::new(&padded, rows, a.cols), b, accumulate);
     out[..elements].copy_from_slice(&more[..elements]);
+}
+
+/// `a·b` of few rows, both operands lying along the sum: each element's products are added one after the other, a rounding
+/// each, as by `gemm`'s AVX2 and AVX-512 kernels for large products. `gemm` packs all of `b` for that; here it is read once, in
+/// tiles that are transposed in registers.
+#[cfg(target_arch = "x86_64")]
+mod few_rows {
+    use std::arch::x86_64::__m256;
+
+    use pulp::cast;
+    use pulp::x86::V3;
+
+    use super::Matrix;
+
+    /// Floats of a register, so rows and columns of a tile.
+    const LANES: usize = 8;
+    /// Tiles side by side, so that their sums do not wait for each other.
+    const TILES: usize = 2;
+
+    #[inline(always)]
+    pub(super) fn product(v3: V3, out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
+        let column = |j: usize| &b.data[j.min(b.cols - 1) * b.col_stride..][..a.cols];
+        for (i, out) in out.chunks_exact_mut(b.cols).take(a.rows).enumerate() {
+            let x = &a.data[i * a.row_stride..][..a.cols];
+            for (block, out) in out.chunks_mut(TILES * LANES).enumerate() {
+                let first = block * TILES * LANES;
+                let mut sums = [cast::<_, __m256>([0f32; LANES]); TILES];
+                for at in (0..a.cols).step_by(LANES) {
+                    let x = part(x, at);
+                    for (tile, sums) in sums.iter_mut().enumerate() {
+                        let first = first + tile * LANES;
+                        let rows = std::array::from_fn(|c| cast(part(column(first + c), at)));
+                        for (x, w) in x.into_iter().zip(transposed(v3, rows)) {
+                            *sums = v3.fma._mm256_fmadd_ps(v3.avx._mm256_set1_ps(x), w, *sums);
+                        }
+                    }
+                }
+                let sums = sums.map(cast::<_, [f32; LANES]>);
+                for (out, sum) in out.iter_mut().zip(sums.as_flattened()) {
+                    *out = if accumulate { *out + sum } else { *sum };
+                }
+            }
+        }
+    }
+
+    /// The lanes from `at` on, zeros past the end.
+    #[inline(always)]
+    fn part(x: &[f32], at: usize) -> [f32; LANES] {
+        match x[at..].first_chunk() {
+            Some(whole) => *whole,
+            None => std::array::from_fn(|i| x.get(at + i).copied().unwrap_or(0.0)),
+        }
+    }
+
+    #[inline(always)]
+    fn transposed(v3: V3, [a, b, c, d, e, f, g, h]: [__m256; LANES]) -> [__m256; LANES] {
+        let avx = v3.avx;
+        let four = |a, b, c, d| {
+            let (ab, cd) = (avx._mm256_unpacklo_ps(a, b), avx._mm256_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (avx._mm256_unpackhi_ps(a, b), avx._mm256_unpackhi_ps(c, d));
+            [
+                avx._mm256_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                avx._mm256_shuffle_ps::<0b11_10_11_10>(ab, cd),
+                avx._mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+                avx._mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+            ]
+        };
+        let (left, right) = (four(a, b, c, d), four(e, f, g, h));
+        std::array::from_fn(|row| {
+            let (left, right) = (left[row % 4], right[row % 4]);
+            if row < 4 {
+                avx._mm256_permute2f128_ps::<0x20>(left, right)
+            } else {
+                avx._mm256_permute2f128_ps::<0x31>(left, right)
+            }
+        })
+    }
 }
 
 fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
@@ -154,6 +242,11 @@ mod tests {
             (16, 16),
             (33, 5),
             (7, 1),
+            (128, 1),
+            (128, 2),
+            (128, 3),
+            (130, 9),
+            (64, 201),
         ] {
             let w: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.37).cos()).collect();
             let x: Vec<f32> = (0..300 * k).map(|i| (i as f32 * 0.71).sin()).collect();

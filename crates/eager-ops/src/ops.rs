@@ -237,9 +237,9 @@ impl Ops {
         rows: &RowRanges,
     ) -> Result<Tensor> {
         if self.fused(hidden) {
-            hidden
-                .contiguous()?
-                .apply_op2(&table.contiguous()?, TreeCrossEntropyOp::new(rows))
+            let differentiate = hidden.track_op() || table.track_op();
+            let op = TreeCrossEntropyOp::new(rows, differentiate);
+            hidden.contiguous()?.apply_op2(&table.contiguous()?, op)
         } else {
             plain::tree_cross_entropy(hidden, table, rows)
         }

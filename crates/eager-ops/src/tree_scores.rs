@@ -11,7 +11,7 @@ use candle_nn::ops::log_softmax;
 
 use crate::plain;
 use crate::storage::{uninit, with_slice};
-use crate::vector::{dispatch, dot, exp, max};
+use crate::vector::{Lanes, dispatch_lanes, exp};
 
 /// Rows of one range that are multiplied with a child at a time: few enough to stay in the cache.
 const ROWS: usize = 32;
@@ -138,20 +138,27 @@ fn packed(
             continue;
         }
         let children = &table[range.start as usize * d..range.end as usize * d];
-        dispatch(
+        dispatch_lanes(
             #[inline(always)]
-            || {
+            |lanes| {
                 for rows in rows.chunks(ROWS) {
                     // A child is read once for all of them.
                     for (j, child) in children.chunks_exact(d).enumerate() {
-                        for &i in rows {
-                            let i = i as usize;
-                            values[offsets[i] + j] = dot(&hidden[i * d..][..d], child);
+                        let state = |i: u32| &hidden[i as usize * d..][..d];
+                        let (fours, rest) = rows.as_chunks::<4>();
+                        for four in fours {
+                            let scores = lanes.dots(child, four.map(state));
+                            for (i, score) in four.iter().zip(scores) {
+                                values[offsets[*i as usize] + j] = score;
+                            }
+                        }
+                        for &i in rest {
+                            values[offsets[i as usize] + j] = lanes.dot(child, state(i));
                         }
                     }
                 }
                 for &i in rows {
-                    log_softmax_row(&mut values[offsets[i as usize]..][..width]);
+                    log_softmax_row(lanes, &mut values[offsets[i as usize]..][..width]);
                 }
             },
         );
@@ -161,17 +168,17 @@ fn packed(
 
 /// Logits to log-probabilities; at least one.
 #[inline(always)]
-fn log_softmax_row(row: &mut [f32]) {
-    let highest = max(row);
-    let mut lanes = [0f32; 16];
+fn log_softmax_row(lanes: Lanes, row: &mut [f32]) {
+    let highest = lanes.max(row);
+    let mut sums = [0f32; 16];
     let chunks = row.chunks_exact(16);
     let rest: f32 = chunks.remainder().iter().map(|&x| exp(x - highest)).sum();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += exp(x - highest);
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += exp(x - highest);
         }
     }
-    let normaliser = (lanes.iter().sum::<f32>() + rest).ln() + highest;
+    let normaliser = (sums.iter().sum::<f32>() + rest).ln() + highest;
     row.iter_mut().for_each(|x| *x -= normaliser);
 }
 

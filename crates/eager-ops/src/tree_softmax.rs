@@ -5,7 +5,7 @@
 //! share a range (all of them on the first level) share one matrix product.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use crate::cuda::{self, At, Buffer, Gpu, Grid, args};
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{dispatch, exp, max, sum};
+use crate::vector::{dispatch_lanes, exp};
 
 /// For each row, the table rows its logits run over and which of them is the target.
 #[derive(Clone, Debug)]
@@ -93,17 +93,32 @@ impl RowRanges {
 /// Mean over rows of `-log softmax(hidden_i · table[range_i]ᵀ)[target_i]`.
 pub(crate) struct TreeCrossEntropyOp {
     rows: RowRanges,
-    /// What the GPU's forward pass leaves for the backward pass.
+    /// Whether there will be a backward pass.
+    differentiate: bool,
+    /// What the forward pass leaves for it.
+    kept: Mutex<Option<Vec<Group>>>,
     #[cfg(feature = "cuda")]
-    kept: std::sync::Mutex<Option<OnGpu>>,
+    kept_on_gpu: Mutex<Option<OnGpu>>,
+}
+
+/// The rows that share a range.
+struct Group {
+    range: Range<usize>,
+    rows: Vec<usize>,
+    /// Their hidden states, side by side.
+    hidden: Vec<f32>,
+    /// A row of them each: over the range.
+    probabilities: Vec<f32>,
 }
 
 impl TreeCrossEntropyOp {
-    pub(crate) fn new(rows: &RowRanges) -> Self {
+    pub(crate) fn new(rows: &RowRanges, differentiate: bool) -> Self {
         Self {
             rows: rows.clone(),
+            differentiate,
+            kept: Mutex::new(None),
             #[cfg(feature = "cuda")]
-            kept: std::sync::Mutex::new(None),
+            kept_on_gpu: Mutex::new(None),
         }
     }
 
@@ -122,6 +137,34 @@ impl TreeCrossEntropyOp {
             candle_core::bail!("tree softmax: range {range:?} in a table of {nodes} rows")
         }
         Ok(d)
+    }
+
+    /// The summed loss, and what it was made of.
+    fn pass(&self, hidden: &[f32], table: &[f32], d: usize) -> (f64, Vec<Group>) {
+        let (mut loss, mut groups) = (0f64, vec![]);
+        for (range, rows) in self.rows.groups() {
+            let mut logits = uninit(rows.len() * range.len());
+            let own = collect_rows(hidden, &rows, d);
+            let children = Matrix::new(&table[range.start * d..range.end * d], range.len(), d);
+            let product = Matrix::new(&own, rows.len(), d);
+            matmul(&mut logits, product, children.t(), false);
+            let targets: Vec<f32> = rows
+                .iter()
+                .zip(logits.chunks_exact(range.len()))
+                .map(|(&r, logits)| logits[self.rows.targets[r] as usize - range.start])
+                .collect();
+            let normalisers = softmax_rows(&mut logits, range.len());
+            for (normaliser, target) in normalisers.into_iter().zip(targets) {
+                loss += f64::from(normaliser - target);
+            }
+            groups.push(Group {
+                range,
+                rows,
+                hidden: own,
+                probabilities: logits,
+            });
+        }
+        (loss, groups)
     }
 }
 
@@ -204,7 +247,7 @@ impl TreeCrossEntropyOp {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let ((n, d), nodes, tracked) = (h.dims2()?, t.dim(0)?, t.track_op());
-        let kept = cuda::take(&self.kept)?;
+        let kept = cuda::take(&self.kept_on_gpu)?;
         cuda::with([h, t, grad], |gpu, [hidden, table, g]| {
             // Whoever differentiates a graph twice waits for a second pass here.
             let kept = match kept {
@@ -254,16 +297,16 @@ fn collect_rows(hidden: &[f32], rows: &[usize], d: usize) -> Vec<f32> {
 /// Turns each row of logits into probabilities; returns each row's `log Σ exp`.
 pub(crate) fn softmax_rows(logits: &mut [f32], width: usize) -> Vec<f32> {
     let mut normalisers = vec![0.0; logits.len() / width];
-    dispatch(
+    dispatch_lanes(
         #[inline(always)]
-        || {
+        |lanes| {
             // A closure in `map(…).collect()` is a function of its own, compiled for the baseline.
             for (row, normaliser) in logits.chunks_exact_mut(width).zip(&mut normalisers) {
-                let highest = max(row);
+                let highest = lanes.max(row);
                 for x in row.iter_mut() {
                     *x = exp(*x - highest);
                 }
-                let total = sum(row);
+                let total = lanes.sum(row);
                 let inverse = 1.0 / total;
                 for x in row.iter_mut() {
                     *x *= inverse;
@@ -289,27 +332,11 @@ impl CustomOp2 for TreeCrossEntropyOp {
     ) -> Result<(CpuStorage, Shape)> {
         let d = self.check(hl, tl)?;
         let (hidden, table) = (slice(h, hl)?, slice(t, tl)?);
-        let mut loss = 0f64;
-        for (range, rows) in self.rows.groups() {
-            let mut logits = uninit(rows.len() * range.len());
-            let own = collect_rows(hidden, &rows, d);
-            let children = Matrix::new(&table[range.start * d..range.end * d], range.len(), d);
-            matmul(
-                &mut logits,
-                Matrix::new(&own, rows.len(), d),
-                children.t(),
-                false,
-            );
-            let targets: Vec<f32> = rows
-                .iter()
-                .zip(logits.chunks_exact(range.len()))
-                .map(|(&r, logits)| logits[self.rows.targets[r] as usize - range.start])
-                .collect();
-            for (normaliser, target) in softmax_rows(&mut logits, range.len())
-                .into_iter()
-                .zip(targets)
-            {
-                loss += f64::from(normaliser - target);
+        let (loss, groups) = self.pass(hidden, table, d);
+        if self.differentiate {
+            match self.kept.lock() {
+                Ok(mut kept) => *kept = Some(groups),
+                Err(_) => candle_core::bail!("tree softmax: an earlier pass panicked"),
             }
         }
         let mean = loss / self.rows.len() as f64;
@@ -326,7 +353,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
     ) -> Result<(CudaStorage, Shape)> {
         let (d, gpu) = (self.check(hl, tl)?, Gpu::of(h));
         let (loss, kept) = self.forward_on_gpu(&gpu, cuda::at(h, hl)?, cuda::at(t, tl)?, d)?;
-        cuda::keep(&self.kept, kept)?;
+        cuda::keep(&self.kept_on_gpu, kept)?;
         gpu.output(loss, ())
     }
 
@@ -346,6 +373,10 @@ impl CustomOp2 for TreeCrossEntropyOp {
         let ((n, d), (nodes, _)) = (h.dims2()?, t.dims2()?);
         let scale = grad.to_scalar::<f32>()? / n as f32;
         let tracked = t.track_op();
+        let kept = match self.kept.lock() {
+            Ok(mut kept) => kept.take(),
+            Err(_) => candle_core::bail!("tree softmax: an earlier pass panicked"),
+        };
         with_slice(h, |hidden| {
             with_slice(t, |table| {
                 let mut dh = uninit(n * d);
@@ -354,15 +385,19 @@ impl CustomOp2 for TreeCrossEntropyOp {
                 } else {
                     vec![]
                 };
-                for (range, rows) in self.rows.groups() {
+                // Whoever differentiates a graph twice waits for a second pass here.
+                let groups = kept.unwrap_or_else(|| self.pass(hidden, table, d).1);
+                for Group {
+                    range,
+                    rows,
+                    hidden: own,
+                    probabilities: mut dlogits,
+                } in groups
+                {
                     let width = range.len();
-                    let own = collect_rows(hidden, &rows, d);
                     let own = Matrix::new(&own, rows.len(), d);
                     let span = range.start * d..range.end * d;
                     let children = Matrix::new(&table[span.clone()], width, d);
-                    let mut dlogits = uninit(rows.len() * width);
-                    matmul(&mut dlogits, own, children.t(), false);
-                    softmax_rows(&mut dlogits, width);
                     for (&r, row) in rows.iter().zip(dlogits.chunks_exact_mut(width)) {
                         row[self.rows.targets[r] as usize - range.start] -= 1.0;
                         row.iter_mut().for_each(|x| *x *= scale);

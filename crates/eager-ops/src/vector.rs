@@ -8,78 +8,240 @@ const LANES: usize = 16;
 ///
 /// Give it `#[inline(always)] || …`, with plain loops inside: what is not inlined is compiled once, for the baseline. So is the
 /// shim by which the compiler calls a closure that borrows as `FnOnce`, as `pulp` calls closures; hence `FnMut` and
-/// `WithSimd`. (Both seen in profiles.)
+/// `NullaryFnOnce`. (Both seen in profiles.)
 #[inline(always)]
-pub(crate) fn dispatch<R>(f: impl FnMut() -> R) -> R {
-    struct Run<F>(F);
-    impl<R, F: FnMut() -> R> pulp::WithSimd for Run<F> {
+pub(crate) fn dispatch<R>(mut f: impl FnMut() -> R) -> R {
+    dispatch_lanes(
+        #[inline(always)]
+        move |_| f(),
+    )
+}
+
+/// [`dispatch`] for loops that end in one number, which [`Lanes`] has.
+#[inline(always)]
+pub(crate) fn dispatch_lanes<R>(f: impl FnMut(Lanes) -> R) -> R {
+    struct Run<F>(F, Lanes);
+    impl<R, F: FnMut(Lanes) -> R> pulp::NullaryFnOnce for Run<F> {
         type Output = R;
 
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(mut self, _: S) -> R {
-            (self.0)()
+        fn call(mut self) -> R {
+            (self.0)(self.1)
         }
     }
-    pulp::Arch::new().dispatch(Run(f))
-}
-
-/// The lanes' sum, halved four times: as vectors, not one after the other.
-#[inline(always)]
-fn total(lanes: [f32; LANES]) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
-    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
-}
-
-/// `Σ x`.
-#[inline(always)]
-pub(crate) fn sum(x: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest: f32 = chunks.remainder().iter().sum();
-    for chunk in chunks {
-        for (lane, &v) in lanes.iter_mut().zip(chunk) {
-            *lane += v;
-        }
+    #[cfg(target_arch = "x86_64")]
+    match pulp::Arch::new() {
+        pulp::Arch::V4(v4) => return v4.vectorize(Run(f, Lanes(Some(*v4)))),
+        pulp::Arch::V3(v3) => return v3.vectorize(Run(f, Lanes(Some(v3)))),
+        _ => {}
     }
-    total(lanes) + rest
+    pulp::Arch::new().dispatch(Run(f, Lanes::default()))
 }
 
-/// `Σ x·y`.
+/// Sums over sixteen lanes, of the instruction set that a loop was dispatched to.
+///
+/// On x86-64 with AVX2 by its instructions' names, since the compiler, which goes by the end of a sum, where two lanes are added,
+/// makes vectors of two of all that leads there. The order of the sums is that of the plain loops.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Lanes(#[cfg(target_arch = "x86_64")] Option<pulp::x86::V3>);
+
+/// The lanes by `f` to one, halved four times.
 #[inline(always)]
-pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest: f32 = xs
-        .remainder()
-        .iter()
-        .zip(ys.remainder())
-        .map(|(a, b)| a * b)
-        .sum();
-    for (a, b) in xs.zip(ys) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    total(lanes) + rest
+fn halved(lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| f(lanes[i], lanes[i + 8]));
+    let four: [f32; 4] = std::array::from_fn(|i| f(eight[i], eight[i + 4]));
+    f(f(four[0], four[2]), f(four[1], four[3]))
 }
 
-/// The largest element; `-∞` if there is none.
+/// As the instruction has it: `f32::max` has more to do, for what is not a number.
 #[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks
-        .remainder()
-        .iter()
-        .copied()
-        .fold(f32::NEG_INFINITY, f32::max);
-    for chunk in chunks {
-        for (lane, &v) in lanes.iter_mut().zip(chunk) {
-            *lane = if v > *lane { v } else { *lane };
+fn greater(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// What is left of `x·y` behind the last whole sixteen.
+#[inline(always)]
+fn dot_rest(x: &[f32], y: &[f32]) -> f32 {
+    let whole = x.len() - x.len() % LANES;
+    let terms = x[whole..].iter().zip(&y[whole..x.len()]);
+    terms.map(|(a, b)| a * b).sum()
+}
+
+impl Lanes {
+    /// `Σ x`.
+    #[inline(always)]
+    pub(crate) fn sum(self, x: &[f32]) -> f32 {
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        let rest: f32 = rest.iter().sum();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = self.0 {
+            return x86::sum(v3, chunks) + rest;
         }
+        let mut lanes = [0f32; LANES];
+        for chunk in chunks {
+            for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                *lane += v;
+            }
+        }
+        halved(lanes, |a, b| a + b) + rest
     }
-    lanes.into_iter().fold(rest, f32::max)
+
+    /// `Σ x·y`.
+    #[inline(always)]
+    pub(crate) fn dot(self, x: &[f32], y: &[f32]) -> f32 {
+        let y = &y[..x.len()];
+        let (xs, ys) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>().0);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = self.0 {
+            return x86::dot(v3, xs, ys) + dot_rest(x, y);
+        }
+        let mut lanes = [0f32; LANES];
+        for (a, b) in xs.iter().zip(ys) {
+            for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+                *lane += a * b;
+            }
+        }
+        halved(lanes, |a, b| a + b) + dot_rest(x, y)
+    }
+
+    /// [`Lanes::dot`] of `x` with each of `y`, which share the reading of `x` and the adding of lanes. The same bits.
+    #[inline(always)]
+    pub(crate) fn dots(self, x: &[f32], y: [&[f32]; 4]) -> [f32; 4] {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = self.0 {
+            let xs = x.as_chunks::<LANES>().0;
+            let dots = x86::dots(v3, xs, y.map(|y| y[..x.len()].as_chunks::<LANES>().0));
+            return std::array::from_fn(|i| dots[i] + dot_rest(x, y[i]));
+        }
+        y.map(|y| self.dot(x, y))
+    }
+
+    /// The largest element; `-∞` if there is none.
+    #[inline(always)]
+    pub(crate) fn max(self, x: &[f32]) -> f32 {
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        let rest = rest.iter().copied().fold(f32::NEG_INFINITY, greater);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = self.0 {
+            return greater(rest, x86::max(v3, chunks));
+        }
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        for chunk in chunks {
+            for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                *lane = greater(*lane, v);
+            }
+        }
+        greater(rest, halved(lanes, greater))
+    }
+}
+
+/// The same loops over registers of eight, two of them the lanes.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m128, __m256};
+
+    use pulp::cast;
+    use pulp::x86::V3;
+
+    use super::LANES;
+
+    type Sixteen = [__m256; 2];
+
+    #[inline(always)]
+    fn splat(x: f32) -> Sixteen {
+        [cast([x; 8]); 2]
+    }
+
+    #[inline(always)]
+    fn low(v3: V3, x: __m256) -> __m128 {
+        v3.avx._mm256_castps256_ps128(x)
+    }
+
+    #[inline(always)]
+    fn high(v3: V3, x: __m256) -> __m128 {
+        v3.avx._mm256_extractf128_ps::<1>(x)
+    }
+
+    #[inline(always)]
+    fn first(x: __m128) -> f32 {
+        cast::<_, [f32; 4]>(x)[0]
+    }
+
+    /// Lanes `i`, `i + 4`, `i + 8` and `i + 12` to one.
+    #[inline(always)]
+    fn four(v3: V3, [a, b]: Sixteen) -> __m128 {
+        let eight = v3.avx._mm256_add_ps(a, b);
+        v3.sse._mm_add_ps(low(v3, eight), high(v3, eight))
+    }
+
+    #[inline(always)]
+    fn total(v3: V3, lanes: Sixteen) -> f32 {
+        let (sse, four) = (v3.sse, four(v3, lanes));
+        let two = sse._mm_add_ps(four, sse._mm_movehl_ps(four, four));
+        first(sse._mm_add_ss(two, sse._mm_shuffle_ps::<0b01>(two, two)))
+    }
+
+    #[inline(always)]
+    pub(super) fn sum(v3: V3, x: &[[f32; LANES]]) -> f32 {
+        let mut lanes = splat(0.0);
+        for x in x {
+            let x: Sixteen = cast(*x);
+            lanes = std::array::from_fn(|i| v3.avx._mm256_add_ps(lanes[i], x[i]));
+        }
+        total(v3, lanes)
+    }
+
+    #[inline(always)]
+    pub(super) fn max(v3: V3, x: &[[f32; LANES]]) -> f32 {
+        let mut lanes = splat(f32::NEG_INFINITY);
+        for x in x {
+            let x: Sixteen = cast(*x);
+            lanes = std::array::from_fn(|i| v3.avx._mm256_max_ps(x[i], lanes[i]));
+        }
+        let eight = v3.avx._mm256_max_ps(lanes[1], lanes[0]);
+        let sse = v3.sse;
+        let four = sse._mm_max_ps(high(v3, eight), low(v3, eight));
+        let two = sse._mm_max_ps(sse._mm_movehl_ps(four, four), four);
+        first(sse._mm_max_ss(sse._mm_shuffle_ps::<0b01>(two, two), two))
+    }
+
+    /// `lanes += x·y`, in two roundings as everywhere else.
+    #[inline(always)]
+    fn add_products(v3: V3, lanes: Sixteen, x: Sixteen, y: &[f32; LANES]) -> Sixteen {
+        let y: Sixteen = cast(*y);
+        std::array::from_fn(|i| {
+            let product = v3.avx._mm256_mul_ps(x[i], y[i]);
+            v3.avx._mm256_add_ps(lanes[i], product)
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn dot(v3: V3, x: &[[f32; LANES]], y: &[[f32; LANES]]) -> f32 {
+        let mut lanes = splat(0.0);
+        for (x, y) in x.iter().zip(y) {
+            lanes = add_products(v3, lanes, cast(*x), y);
+        }
+        total(v3, lanes)
+    }
+
+    #[inline(always)]
+    pub(super) fn dots(v3: V3, x: &[[f32; LANES]], y: [&[[f32; LANES]]; 4]) -> [f32; 4] {
+        let mut lanes = [splat(0.0); 4];
+        for (chunk, x) in x.iter().enumerate() {
+            let x: Sixteen = cast(*x);
+            for (lanes, y) in lanes.iter_mut().zip(y) {
+                *lanes = add_products(v3, *lanes, x, &y[chunk]);
+            }
+        }
+        // Not by `map`, which is not always inlined and then compiled for the baseline.
+        let [a, b, c, d] = lanes;
+        let (a, b, c, d) = (four(v3, a), four(v3, b), four(v3, c), four(v3, d));
+        // Of two sums the lanes 0, 2 and 1, 3 are added at once, then those of all four.
+        let sse = v3.sse;
+        let two = |a, b| sse._mm_add_ps(sse._mm_unpacklo_ps(a, b), sse._mm_unpackhi_ps(a, b));
+        let (ab, cd) = (two(a, b), two(c, d));
+        cast(sse._mm_add_ps(sse._mm_movelh_ps(ab, cd), sse._mm_movehl_ps(cd, ab)))
+    }
 }
 
 /// `y += a·x`.
@@ -205,8 +367,8 @@ mod tests {
     }
 
     #[test]
-    fn reductions_match_their_definitions() {
-        for n in [0, 1, 15, 16, 17, 100] {
+    fn reductions_match_their_definitions_and_the_plain_loops() {
+        for n in [0, 1, 15, 16, 17, 32, 100, 128] {
             let x: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
             let y: Vec<f32> = (0..n).map(|i| (i as f32 * 0.3).cos()).collect();
             let want_sum: f64 = x.iter().map(|&v| f64::from(v)).sum();
@@ -215,9 +377,19 @@ mod tests {
                 .zip(&y)
                 .map(|(&a, &b)| f64::from(a) * f64::from(b))
                 .sum();
-            assert!((f64::from(sum(&x)) - want_sum).abs() < 1e-5);
-            assert!((f64::from(dot(&x, &y)) - want_dot).abs() < 1e-5);
-            assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let all = |lanes: Lanes| {
+                let dots = lanes.dots(&x, [&y, &x, &y, &x]);
+                assert_eq!(dots[0], dots[2]);
+                assert_eq!(dots[1], dots[3]);
+                assert_eq!(dots[..2], [lanes.dot(&x, &y), lanes.dot(&x, &x)]);
+                [lanes.sum(&x), lanes.dot(&x, &y), lanes.max(&x)]
+            };
+            let plain = all(Lanes::default());
+            assert!((f64::from(plain[0]) - want_sum).abs() < 1e-5);
+            assert!((f64::from(plain[1]) - want_dot).abs() < 1e-5);
+            let highest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(plain[2], highest);
+            assert_eq!(dispatch_lanes(all), plain);
         }
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use crate::pairs::Pairs;
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{add_scaled, dispatch, dot};
+use crate::vector::{add_scaled, dispatch, dispatch_lanes};
 
 pub(crate) struct WeightedSumOp(pub(crate) Pairs);
 
@@ -58,16 +58,16 @@ impl CustomOp2 for WeightedSumOp {
         with_slice(weights, |weights| {
             with_slice(values, |values| {
                 with_slice(grad, |g| {
-                    dispatch(
+                    dispatch_lanes(
                         #[inline(always)]
-                        || {
+                        |lanes| {
                             for block in self.0.blocks() {
                                 let mut pair = block.start;
                                 for c in block.candidates {
                                     let g = &g[c * d..(c + 1) * d];
                                     for t in block.positions.clone() {
                                         let row = t * d..(t + 1) * d;
-                                        dw[pair] = dot(g, &values[row.clone()]);
+                                        dw[pair] = lanes.dot(g, &values[row.clone()]);
                                         add_scaled(&mut dv[row], weights[pair], g);
                                         pair += 1;
                                     }

@@ -19,7 +19,7 @@ use crate::cuda::{self, At, Gpu, layer as on_gpu};
 use crate::dropout::{Dropout, Mask};
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{slice, tensor, uninit, with_slice};
-use crate::vector::{add_scaled, dispatch};
+use crate::vector::{add_scaled, dispatch, dispatch_lanes};
 use crate::{gelu, layer_norm};
 
 /// Rows of a tile, of whichever of its matrices has most; a longer sequence is a tile of its own. Tiles that fit the
@@ -181,9 +181,9 @@ fn add_norm(
 ) -> Normalised {
     let d = bias.len();
     let mut rstd = uninit(out.len() / d);
-    dispatch(
+    dispatch_lanes(
         #[inline(always)]
-        || {
+        |lanes| {
             let rows = out.chunks_exact_mut(d).zip(residual.chunks_exact(d));
             let rows = rows.zip(y.chunks_exact_mut(d)).zip(&mut rstd).enumerate();
             for (row, (((x, residual), y), rstd)) in rows {
@@ -201,7 +201,7 @@ fn add_norm(
                         }
                     }
                 }
-                *rstd = layer_norm::normalise(x, eps);
+                *rstd = layer_norm::normalise(lanes, x, eps);
                 for (((&x, y), &w), &b) in x.iter().zip(y).zip(p.w).zip(p.b) {
                     *y = x * w + b;
                 }
@@ -223,13 +223,13 @@ fn add_norm_backward(
 ) -> Vec<f32> {
     let d = w.len();
     let mut dropped = uninit(g.len());
-    dispatch(
+    dispatch_lanes(
         #[inline(always)]
-        || {
+        |lanes| {
             let rows = g.chunks_exact_mut(d).zip(norm.rows.chunks_exact(d));
             let rows = rows.zip(dropped.chunks_exact_mut(d)).zip(&norm.rstd);
             for (row, (((g, x), dropped), &rstd)) in rows.enumerate() {
-                layer_norm::backward(g, x, rstd, w, (&mut *dp.w, &mut *dp.b));
+                layer_norm::backward(lanes, g, x, rstd, w, (&mut *dp.w, &mut *dp.b));
                 match mask {
                     None => dropped.copy_from_slice(g),
                     Some(mask) => {
