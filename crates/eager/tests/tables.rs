@@ -108,7 +108,13 @@ fn holds(page: &str, json: &serde_json::Value) {
                 }
                 if let Some(d) = row["difference"].as_object().map(|all| &all[metric]) {
                     let [d, low, high] = ["difference", "low", "high"].map(|name| number(&d[name]));
-                    has(format!("{d:+.4} ({low:+.4} – {high:+.4})"));
+                    let interval = format!("<small>({low:+.4} – {high:+.4})</small>");
+                    let sure = low > 0.0 || high < 0.0;
+                    has(if sure {
+                        format!("<strong>{d:+.4}</strong> {interval}")
+                    } else {
+                        format!("{d:+.4} {interval}")
+                    });
                 }
             }
             if let Some(overlap) = row["overlap"].as_object() {

@@ -236,9 +236,12 @@ impl Table {
             let Some(d) = differences.get(metric) else {
                 return html! { "–" };
             };
-            let text = format!("{:+.4} ({:+.4} – {:+.4})", d.difference, d.low, d.high);
+            let difference = format!("{:+.4}", d.difference);
             let sure = d.low > 0.0 || d.high < 0.0;
-            html! { @if sure { strong { (text) } } @else { (text) } }
+            html! {
+                @if sure { strong { (difference) } } @else { (difference) }
+                " " small { (format!("({:+.4} – {:+.4})", d.low, d.high)) }
+            }
         };
         let rows = compared.iter().map(|(row, differences)| {
             let mut cells = vec![html! { (row.title) }];
@@ -525,7 +528,7 @@ mod tests {
             "+0.0083",
             "Less the best baseline, first",
             "Less the best baseline, second",
-            "+0.0100 (-0.0020 – +0.0220)",
+            "+0.0100 <small>(-0.0020 – +0.0220)</small>",
             "same users and targets: &lt;alone&gt; (1,234 users).",
             "&lt;alone&gt;, seed 2",
             "0.0312",
