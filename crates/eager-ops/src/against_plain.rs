@@ -399,6 +399,17 @@ fn a_graph_can_be_differentiated_twice() {
     let loss = y.sqr().unwrap().sum_all().unwrap();
     let grad = || values(loss.backward().unwrap().get(&packed).unwrap());
     assert_eq!(grad(), grad());
+
+    let hidden = Var::from_tensor(&random(&mut rng, &[3, 4])).unwrap();
+    let table = Var::from_tensor(&random(&mut rng, &[7, 4])).unwrap();
+    let rows = RowRanges::new(vec![0..3, 3..7, 0..3], vec![1, 6, 2]).unwrap();
+    let loss = Ops::Fused
+        .tree_cross_entropy(&hidden, &table, &rows)
+        .unwrap();
+    for var in [&hidden, &table] {
+        let grad = || values(loss.backward().unwrap().get(var).unwrap());
+        assert_eq!(grad(), grad());
+    }
 }
 
 #[test]

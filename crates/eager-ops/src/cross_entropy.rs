@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, At, Buffer, Gpu, Grid, Matrix as GpuMatrix, args};
 use crate::matmul::{Matrix, matmul};
-use crate::storage::{slice, tensor, uninit, with_slice};
+use crate::storage::{keep, slice, take, tensor, uninit, with_slice};
 use crate::tree_softmax::softmax_rows;
 use crate::vector::dispatch;
 
@@ -173,9 +173,8 @@ impl CustomOp2 for CrossEntropyOp {
     ) -> Result<(CpuStorage, Shape)> {
         let (_, d) = self.check(hl, tl)?;
         let (loss, grads) = self.pass((slice(h, hl)?, slice(t, tl)?), d, self.differentiate);
-        match self.kept.lock() {
-            Ok(mut kept) => *kept = grads,
-            Err(_) => candle_core::bail!("cross entropy: an earlier pass panicked"),
+        if let Some(grads) = grads {
+            keep(&self.kept, grads)?;
         }
         let mean = loss / self.targets.len() as f64;
         Ok((CpuStorage::F32(vec![mean as f32]), ().into()))
@@ -193,7 +192,7 @@ impl CustomOp2 for CrossEntropyOp {
         let operands = (cuda::at(h, hl)?, cuda::at(t, tl)?);
         let (losses, grads) = self.pass_on_gpu(&gpu, operands, size, self.differentiate)?;
         if let Some(grads) = grads {
-            cuda::keep(&self.kept_on_gpu, grads)?;
+            keep(&self.kept_on_gpu, grads)?;
         }
         let n = self.targets.len();
         gpu.output(gpu.mean(losses.at(), n, n)?, ())
@@ -209,7 +208,7 @@ impl CustomOp2 for CrossEntropyOp {
         #[cfg(feature = "cuda")]
         if grad.device().is_cuda() {
             let (items, d) = t.dims2()?;
-            let kept = cuda::take(&self.kept_on_gpu)?;
+            let kept = take(&self.kept_on_gpu)?;
             return cuda::with([h, t, grad], |gpu, [hidden, table, g]| {
                 let grads = match kept {
                     Some(grads) => Some(grads),
@@ -227,11 +226,7 @@ impl CustomOp2 for CrossEntropyOp {
             });
         }
         let factor = grad.to_scalar::<f32>()? / self.targets.len() as f32;
-        let kept = match self.kept.lock() {
-            Ok(mut kept) => kept.take(),
-            Err(_) => candle_core::bail!("cross entropy: an earlier pass panicked"),
-        };
-        let grads = match kept {
+        let grads = match take(&self.kept)? {
             Some(grads) => Some(grads),
             // Whoever differentiates a graph twice waits for a second pass here.
             None => with_slice(h, |hidden| {

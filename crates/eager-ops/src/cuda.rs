@@ -479,22 +479,6 @@ impl Gpu {
     }
 }
 
-/// What an operation kept for its backward pass.
-pub(crate) fn take<T>(slot: &Mutex<Option<T>>) -> Result<Option<T>> {
-    match slot.lock() {
-        Ok(mut kept) => Ok(kept.take()),
-        Err(_) => candle_core::bail!("fused operation: an earlier pass panicked"),
-    }
-}
-
-pub(crate) fn keep<T>(slot: &Mutex<Option<T>>, kept: T) -> Result<()> {
-    match slot.lock() {
-        Ok(mut slot) => *slot = Some(kept),
-        Err(_) => candle_core::bail!("fused operation: an earlier pass panicked"),
-    }
-    Ok(())
-}
-
 /// The elements of a contiguous f32 operand.
 pub(crate) fn at(storage: &CudaStorage, layout: &Layout) -> Result<At> {
     let Some((start, _)) = layout.contiguous_offsets() else {

@@ -1,6 +1,25 @@
 //! Access to the f32 memory behind CPU tensors, and fresh buffers for results.
 
+use std::sync::Mutex;
+
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor};
+
+/// Leaves what an operation's forward pass made for its backward pass.
+pub(crate) fn keep<T>(slot: &Mutex<Option<T>>, kept: T) -> Result<()> {
+    match slot.lock() {
+        Ok(mut slot) => *slot = Some(kept),
+        Err(_) => candle_core::bail!("fused operation: an earlier pass panicked"),
+    }
+    Ok(())
+}
+
+/// What [`keep`] left; `None` the second time, when the operation has to make it again.
+pub(crate) fn take<T>(slot: &Mutex<Option<T>>) -> Result<Option<T>> {
+    match slot.lock() {
+        Ok(mut kept) => Ok(kept.take()),
+        Err(_) => candle_core::bail!("fused operation: an earlier pass panicked"),
+    }
+}
 
 /// The elements of a contiguous f32 operand of a custom operation.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

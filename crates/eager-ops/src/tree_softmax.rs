@@ -14,7 +14,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, At, Buffer, Gpu, Grid, args};
 use crate::matmul::{Matrix, matmul};
-use crate::storage::{slice, tensor, uninit, with_slice};
+use crate::storage::{keep, slice, take, tensor, uninit, with_slice};
 use crate::vector::{dispatch_lanes, exp};
 
 /// For each row, the table rows its logits run over and which of them is the target.
@@ -247,7 +247,7 @@ impl TreeCrossEntropyOp {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let ((n, d), nodes, tracked) = (h.dims2()?, t.dim(0)?, t.track_op());
-        let kept = cuda::take(&self.kept_on_gpu)?;
+        let kept = take(&self.kept_on_gpu)?;
         cuda::with([h, t, grad], |gpu, [hidden, table, g]| {
             // Whoever differentiates a graph twice waits for a second pass here.
             let kept = match kept {
@@ -334,10 +334,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
         let (hidden, table) = (slice(h, hl)?, slice(t, tl)?);
         let (loss, groups) = self.pass(hidden, table, d);
         if self.differentiate {
-            match self.kept.lock() {
-                Ok(mut kept) => *kept = Some(groups),
-                Err(_) => candle_core::bail!("tree softmax: an earlier pass panicked"),
-            }
+            keep(&self.kept, groups)?;
         }
         let mean = loss / self.rows.len() as f64;
         Ok((CpuStorage::F32(vec![mean as f32]), ().into()))
@@ -353,7 +350,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
     ) -> Result<(CudaStorage, Shape)> {
         let (d, gpu) = (self.check(hl, tl)?, Gpu::of(h));
         let (loss, kept) = self.forward_on_gpu(&gpu, cuda::at(h, hl)?, cuda::at(t, tl)?, d)?;
-        cuda::keep(&self.kept_on_gpu, kept)?;
+        keep(&self.kept_on_gpu, kept)?;
         gpu.output(loss, ())
     }
 
@@ -373,10 +370,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
         let ((n, d), (nodes, _)) = (h.dims2()?, t.dims2()?);
         let scale = grad.to_scalar::<f32>()? / n as f32;
         let tracked = t.track_op();
-        let kept = match self.kept.lock() {
-            Ok(mut kept) => kept.take(),
-            Err(_) => candle_core::bail!("tree softmax: an earlier pass panicked"),
-        };
+        let kept = take(&self.kept)?;
         with_slice(h, |hidden| {
             with_slice(t, |table| {
                 let mut dh = uninit(n * d);

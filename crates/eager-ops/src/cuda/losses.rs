@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::{At, Buffer, Gpu, Grid, Size, args, at, keep, take, with};
+use super::{At, Buffer, Gpu, Grid, Size, args, at, with};
+use crate::storage::{keep, take};
 
 /// Blocks of such a launch.
 const BLOCKS: usize = 64;

@@ -18,7 +18,7 @@ use crate::attention::{Attention, Scratch};
 use crate::cuda::{self, At, Gpu, layer as on_gpu};
 use crate::dropout::{Dropout, Mask};
 use crate::matmul::{Matrix, matmul};
-use crate::storage::{slice, tensor, uninit, with_slice};
+use crate::storage::{keep, slice, take, tensor, uninit, with_slice};
 use crate::vector::{add_scaled, dispatch, dispatch_lanes};
 use crate::{gelu, layer_norm};
 
@@ -334,7 +334,7 @@ impl LayerOp {
     ) -> Result<(CudaStorage, Shape)> {
         let (y, kept) = self.on_gpu(x, memory, packed).forward(gpu)?;
         if self.keep {
-            cuda::keep(&self.kept_on_gpu, kept)?;
+            keep(&self.kept_on_gpu, kept)?;
         }
         let rows = self.attention.queries.rows();
         gpu.output(y, (rows, self.shape.d_model))
@@ -347,7 +347,7 @@ impl LayerOp {
         [x, memory, packed, g]: [At; 4],
     ) -> Result<on_gpu::Gradients> {
         let pass = self.on_gpu(x, memory, packed);
-        let kept = match cuda::take(&self.kept_on_gpu)? {
+        let kept = match take(&self.kept_on_gpu)? {
             Some(kept) => kept,
             // Whoever differentiates a graph twice waits for a second forward pass here.
             None => pass.forward(gpu)?.1,
@@ -622,10 +622,7 @@ impl LayerOp {
             }
         }
         if self.keep {
-            match self.kept.lock() {
-                Ok(mut slot) => *slot = Some(kept),
-                Err(_) => candle_core::bail!("layer: an earlier pass panicked"),
-            }
+            keep(&self.kept, kept)?;
         }
         Ok((CpuStorage::F32(y), (rows, d).into()))
     }
@@ -633,10 +630,7 @@ impl LayerOp {
     fn backward(&self, x: &[f32], memory: &[f32], packed: &[f32], g: &[f32]) -> Result<Gradients> {
         let d = self.shape.d_model;
         // Freed tile by tile. Whoever differentiates a graph twice waits for a second forward pass here.
-        let mut kept = match self.kept.lock() {
-            Ok(mut kept) => kept.take().unwrap_or_default().into_iter(),
-            Err(_) => candle_core::bail!("layer: an earlier pass panicked"),
-        };
+        let mut kept = take(&self.kept)?.unwrap_or_default().into_iter();
         let p = self.parameters(packed);
         let mut grads = Gradients {
             x: uninit(x.len()),
