@@ -6,10 +6,8 @@
 //! the filter looks ahead, only the last position's state is trained, on every prefix of a history.
 
 use candle_core::{Result, Tensor};
-use eager_model::{
-    Embedding, FilterInput, FilterLayer, Histories, Init, Parameters, Pass, Weights,
-};
-use eager_ops::{LowPass, Segments};
+use eager_model::{Embedding, FilterInput, FilterLayer, Histories, Init, Parameters, Weights};
+use eager_ops::{LowPass, Pass, Segments};
 
 use crate::{BsarecConfig, NextItem, check};
 

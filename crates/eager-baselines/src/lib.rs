@@ -8,7 +8,8 @@ mod sasrec;
 mod tiger;
 
 use candle_core::{Result, Tensor};
-use eager_model::{Histories, Parameters, Pass};
+use eager_model::{Histories, Parameters};
+use eager_ops::Pass;
 
 pub use bsarec::Bsarec;
 pub use config::{BsarecConfig, SasrecConfig, TigerConfig};

@@ -4,8 +4,8 @@
 //! oldest item that is read, so that a state is the same whatever follows it. Sequences are packed: no padding.
 
 use candle_core::{Result, Tensor};
-use eager_model::{Embedding, Histories, Init, Parameters, Pass, Weights, layers};
-use eager_ops::{Layer, LayerInput};
+use eager_model::{Embedding, Histories, Init, Parameters, Weights, layers};
+use eager_ops::{Layer, LayerInput, Pass};
 
 use crate::{NextItem, SasrecConfig, check};
 
@@ -57,7 +57,7 @@ impl Sasrec {
                 causal: true,
                 memory: None,
             };
-            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
+            x = layer.forward(pass, &x, input)?;
         }
         Ok(x)
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::thread::available_parallelism;
 
 use eager_codes::{CodeTrie, ItemCodes};
-use eager_model::{Eager, Histories, Memory, Pass, PerStream, Stream};
-use eager_ops::{Dropout, Ops, TreeScores};
+use eager_model::{Eager, Histories, Memory, PerStream, Stream};
+use eager_ops::{Dropout, Ops, Pass, TreeScores};
 
 use crate::merge::{best_items, items_of, rank, union};
 use crate::search::widest;

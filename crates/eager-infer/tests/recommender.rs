@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use candle_core::Device;
 use common::{histories, recommender, slices};
 use eager_infer::{InferConfig, Metrics, Ranked, Ranking, Recommender, evaluate};
-use eager_model::{EagerConfig, Pass, PerStream};
-use eager_ops::{Dropout, Ops};
+use eager_model::{EagerConfig, PerStream};
+use eager_ops::{Dropout, Ops, Pass};
 
 /// The same items in the same order, but for neighbours that are equal within float noise.
 fn same(a: &[Ranked], b: &[Ranked]) {

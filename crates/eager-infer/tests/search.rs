@@ -8,8 +8,8 @@ use candle_core::Tensor;
 use common::{histories, recommender, slices};
 use eager_codes::CodeTrie;
 use eager_infer::{InferConfig, Ranking, RankingWeights, Search};
-use eager_model::{Memory, Pass, Stream, TargetCodes};
-use eager_ops::{Dropout, Ops, RowRanges};
+use eager_model::{Memory, Stream, TargetCodes};
+use eager_ops::{Dropout, Ops, Pass, RowRanges};
 
 /// Log-probabilities of every leaf for the one history of `memory`: the decoder's teacher-forced pass, softmax in f64.
 fn teacher_forced(search: &Search<'_>, memory: &Memory) -> Vec<f64> {

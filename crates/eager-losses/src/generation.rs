@@ -3,7 +3,7 @@
 //! `L = Σ_l -log p(c_l | c_<l, history)`, mean over the batch; `p` is a softmax over the children of the true prefix.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Ops, RowRanges};
+use eager_ops::{Pass, RowRanges};
 
 use crate::Levels;
 
@@ -13,14 +13,14 @@ use crate::Levels;
 /// # Errors
 /// When shapes do not fit.
 pub fn generation(
-    ops: Ops,
+    pass: Pass<'_>,
     hidden: &Tensor,
     tokens: &Tensor,
     rows: &RowRanges,
     levels: usize,
     reduction: Levels,
 ) -> Result<Tensor> {
-    let mean = ops.tree_cross_entropy(hidden, tokens, rows)?; // over batch and levels
+    let mean = pass.tree_cross_entropy(hidden, tokens, rows)?; // over batch and levels
     match reduction {
         Levels::Mean => Ok(mean),
         Levels::Sum => mean * levels as f64,

@@ -2,7 +2,7 @@
 //! from one with tokens replaced, both from the semantic summary.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Ops, RowRanges};
+use eager_ops::{Ops, Pass, RowRanges};
 
 /// Mean cross-entropy of the masked tokens. `hidden` `[masked, d]` are the states there, `rows` for every token of the codes
 /// its siblings and the true one, `masked` the rows that were masked, `tokens` `[nodes, d]` the embeddings scored against.
@@ -11,7 +11,7 @@ use eager_ops::{Ops, RowRanges};
 /// # Errors
 /// When shapes do not fit, or no row is masked.
 pub fn reconstruction(
-    ops: Ops,
+    pass: Pass<'_>,
     hidden: &Tensor,
     tokens: &Tensor,
     rows: &RowRanges,
@@ -23,7 +23,7 @@ pub fn reconstruction(
     let ranges = masked.iter().map(|&r| rows.ranges()[r as usize].clone());
     let targets = masked.iter().map(|&r| rows.targets()[r as usize]);
     let rows = RowRanges::new(ranges.collect(), targets.collect())?;
-    ops.tree_cross_entropy(hidden, tokens, &rows)
+    pass.tree_cross_entropy(hidden, tokens, &rows)
 }
 
 /// Mean binary cross-entropy of the logits of `true_codes` `[n]` (label 1) and `replaced_codes` `[m]` (label 0):

@@ -5,7 +5,7 @@ use eager_losses::{
     ContrastiveConfig, Levels, Metric, Negatives, contrastive, generation, recognition,
     reconstruction,
 };
-use eager_ops::{Ops, RowRanges};
+use eager_ops::{Dropout, Ops, Pass, RowRanges};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -193,15 +193,25 @@ fn logits(hidden: &[f64], tokens: &[f64], row: usize) -> f64 {
     cross_entropy(&logits, (rows.targets()[row] - range.start) as usize)
 }
 
+fn pass(ops: Ops, dropout: &Dropout) -> Pass<'_> {
+    Pass {
+        ops,
+        dropout,
+        leaves: None,
+    }
+}
+
 #[test]
 fn generation_is_the_code_s_log_probability() {
     let inputs = [(draw(4 * WIDTH, 1), 4), (draw(10 * WIDTH, 2), 10)];
     for ops in [Ops::Plain, Ops::Fused] {
+        let off = Dropout::off();
+        let pass = pass(ops, &off);
         for (reduction, scale) in [(Levels::Sum, 0.5), (Levels::Mean, 0.25)] {
             check(
                 &format!("generation {ops:?} {reduction:?}"),
                 &inputs,
-                |x| generation(ops, &x[0], &x[1], &rows(), 2, reduction).unwrap(),
+                |x| generation(pass, &x[0], &x[1], &rows(), 2, reduction).unwrap(),
                 |x| scale * (0..4).map(|r| logits(&x[0], &x[1], r)).sum::<f64>(),
             );
         }
@@ -211,10 +221,12 @@ fn generation_is_the_code_s_log_probability() {
 #[test]
 fn reconstruction_counts_masked_tokens_alone() {
     let inputs = [(draw(2 * WIDTH, 1), 2), (draw(10 * WIDTH, 2), 10)];
+    let off = Dropout::off();
+    let pass = pass(Ops::Fused, &off);
     check(
         "reconstruction",
         &inputs,
-        |x| reconstruction(Ops::Fused, &x[0], &x[1], &rows(), &[1, 2]).unwrap(),
+        |x| reconstruction(pass, &x[0], &x[1], &rows(), &[1, 2]).unwrap(),
         |x| {
             // The states of rows 1 and 2, in the place of those of all four.
             let hidden: Vec<f64> = [&[0.0; WIDTH], x[0].as_slice()].concat();
@@ -222,9 +234,9 @@ fn reconstruction_counts_masked_tokens_alone() {
         },
     );
     let t = |rows| tensor(&draw(rows * WIDTH, 1), rows, DType::F32);
-    assert!(reconstruction(Ops::Fused, &t(1), &t(10), &rows(), &[4]).is_err());
-    assert!(reconstruction(Ops::Fused, &t(2), &t(10), &rows(), &[1]).is_err());
-    assert!(reconstruction(Ops::Fused, &t(4), &t(10), &rows(), &[]).is_err());
+    assert!(reconstruction(pass, &t(1), &t(10), &rows(), &[4]).is_err());
+    assert!(reconstruction(pass, &t(2), &t(10), &rows(), &[1]).is_err());
+    assert!(reconstruction(pass, &t(4), &t(10), &rows(), &[]).is_err());
 }
 
 #[test]

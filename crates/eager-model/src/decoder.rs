@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 use eager_codes::CodeTrie;
-use eager_ops::{Dropout, Layer, LayerInput, Ops, RowRanges, Segments};
+use eager_ops::{Dropout, Layer, LayerInput, Ops, Pass, RowRanges, Segments};
 
-use crate::layers::{self, Embedding, Pass};
+use crate::layers::{self, Embedding};
 use crate::{EagerConfig, Init, Steps, Vocabulary, Weights};
 
 /// The codes of a batch's targets: what a decoder reads in training, and what it is to say.
@@ -171,7 +171,7 @@ impl Decoder {
         }
         let positions: Vec<u32> = (0..batch).flat_map(|_| 0..length as u32).collect();
         let rows = Segments::uniform(batch, length);
-        let tokens = pass.ops.gather(vocabulary.table(), &ids)?;
+        let tokens = pass.gather(vocabulary.table(), &ids)?;
         let mut x = self.embedding.forward(pass, &tokens, &positions)?;
         // Of the last layer, the states that choose among children and the summaries; what an only child is predicted from
         // is chosen by nobody.
@@ -196,7 +196,7 @@ impl Decoder {
                 causal: true,
                 memory: Some((memory, memory_rows)),
             };
-            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
+            x = layer.forward(pass, &x, input)?;
         } // [wanted, d]
         Ok(Decoded {
             hidden: pass.ops.gather(&x, &hidden)?,

@@ -3,11 +3,11 @@
 
 use candle_core::{D, Result, Tensor};
 use eager_codes::CodeTrie;
-use eager_ops::Ops;
+use eager_ops::{Ops, Pass};
 
 use crate::decoder::{Decoded, Decoder, Decoding, SUMMARY, TargetCodes};
 use crate::encoder::{Encoder, Histories, Memory};
-use crate::layers::{Linear, Pass};
+use crate::layers::Linear;
 use crate::transfer::{SPECIALS, Transfer, TransferCodes, mask_token};
 use crate::{EagerConfig, Guide, Parameters, PerStream, Stream, Vocabulary, Weights};
 

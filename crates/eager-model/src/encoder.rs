@@ -2,10 +2,10 @@
 //! as left padding does in the official code.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Layer, LayerInput, LowPass, Segments};
+use eager_ops::{Layer, LayerInput, LowPass, Pass, Segments};
 
 use crate::filter_layer::{FilterInput, FilterLayer};
-use crate::layers::{self, Embedding, Pass};
+use crate::layers::{self, Embedding};
 use crate::{EagerConfig, Init, ItemTable, PerStream, Weights};
 
 /// Histories packed end to end.
@@ -127,7 +127,7 @@ impl Layers {
                     causal: false,
                     memory: None,
                 };
-                layer.forward(pass.ops, &x, input, pass.dropout)
+                layer.forward(pass, &x, input)
             }),
             Self::Filter(layers) => layers.iter().try_fold(x, |x, layer| {
                 let input = FilterInput {

@@ -4,9 +4,9 @@
 //! learnt `β²` a column.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Attended, LayerShape, LowPass, Segments};
+use eager_ops::{Attended, LayerShape, LowPass, Pass, Segments};
 
-use crate::layers::{Linear, Norm, Pass};
+use crate::layers::{Linear, Norm};
 use crate::{Init, Weights};
 
 /// One layer. Its width and heads are its [`LayerShape`]'s, which has no cross-attention.

@@ -1,33 +1,12 @@
 //! What all networks of the model are made of: layers, linear maps, and the embedding every sequence begins with.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Dropout, Layer, LayerShape, Leaves, Ops};
+use eager_ops::{Layer, LayerShape, Ops, Pass};
 
 use crate::{Init, Weights};
 
 /// Added to the variance of a layer norm.
 pub const EPS: f64 = 1e-5;
-
-/// How a forward pass is computed: which form of the operations, and what is dropped.
-#[derive(Clone, Copy, Debug)]
-pub struct Pass<'a> {
-    /// Fused or plain.
-    pub ops: Ops,
-    /// The pass's dropout; [`Dropout::off`] outside training.
-    pub dropout: &'a Dropout,
-    /// Where the rows of large tables are leaves of the graph; without, the tables are.
-    pub leaves: Option<&'a Leaves>,
-}
-
-impl Pass<'_> {
-    /// Rows `ids` of a parameter `table` `[rows, d]`.
-    pub(crate) fn rows(self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
-        match self.leaves {
-            None => self.ops.gather(table, ids),
-            Some(leaves) => leaves.rows(self.ops, table, ids),
-        }
-    }
-}
 
 /// `x·wᵀ + b`.
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ pub use din::{Din, DinBatch, DinConfig, DinConfigError, DinScorer, DinStatistics
 pub use eager::{Catalogue, Eager};
 pub use encoder::{Histories, Memory};
 pub use filter_layer::{FilterInput, FilterLayer};
-pub use layers::{EPS, Embedding, Linear, Norm, Pass, layers};
+pub use layers::{EPS, Embedding, Linear, Norm, layers};
 pub use steps::Steps;
 pub use stream::{PerStream, Stream};
 pub use tables::Tables;

@@ -3,10 +3,10 @@
 //! reaches the behaviour stream. What is masked or replaced, and the losses, belong to `eager-losses`.
 
 use candle_core::{Result, Tensor};
-use eager_ops::{Layer, LayerInput, Segments};
+use eager_ops::{Layer, LayerInput, Pass, Segments};
 
 use crate::decoder::{Decoder, SUMMARY};
-use crate::layers::{self, Embedding, Linear, Pass};
+use crate::layers::{self, Embedding, Linear};
 use crate::{EagerConfig, Guide, Vocabulary, Weights};
 
 /// Special tokens of the behaviour table, after the summary token.
@@ -109,7 +109,7 @@ impl Transfer {
         }
         let positions: Vec<u32> = (0..n).flat_map(|_| 0..length as u32).collect();
         let (rows, one) = (Segments::uniform(n, length), Segments::uniform(n, 1));
-        let tokens = pass.ops.gather(vocabulary.table(), &ids)?;
+        let tokens = pass.gather(vocabulary.table(), &ids)?;
         let mut x = self.embedding.forward(pass, &tokens, &positions)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
@@ -119,7 +119,7 @@ impl Transfer {
                 causal: false,
                 memory: Some((&memory, &one)),
             };
-            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
+            x = layer.forward(pass, &x, input)?;
         }
         Ok(x)
     }

@@ -2,9 +2,7 @@
 //! gradient of the table itself is as large as the table each time, that of the part as large as the part.
 
 use candle_core::{Result, Tensor};
-use eager_ops::RowRanges;
-
-use crate::Pass;
+use eager_ops::{Pass, RowRanges};
 
 /// Tokens of one stream and their embeddings.
 #[derive(Clone, Debug)]

@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor};
 use eager_codes::{CodeTrie, ItemCodes};
 use eager_model::{
-    Catalogue, Eager, EagerConfig, FilterConfig, Histories, ItemTable, Pass, PerStream, Stream,
+    Catalogue, Eager, EagerConfig, FilterConfig, Histories, ItemTable, PerStream, Stream,
     TargetCodes, TransferCodes, Weights,
 };
-use eager_ops::{Dropout, Ops, Segments};
+use eager_ops::{Dropout, Ops, Pass, Segments};
 
 /// Nine items in a tree of three levels: ordinals of `i` in base `k`, padded.
 fn trie(bases: [u32; 3]) -> CodeTrie {

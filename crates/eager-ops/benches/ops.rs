@@ -6,8 +6,8 @@
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
 use eager_ops::{
-    AdamW, AdamWConfig, Attended, Dropout, Layer, LayerInput, LayerShape, Ops, RowRanges, Segments,
-    Trainable,
+    AdamW, AdamWConfig, Attended, Dropout, Layer, LayerInput, LayerShape, Ops, Pass, RowRanges,
+    Segments, Trainable,
 };
 
 const SEQUENCES: usize = 128;
@@ -98,7 +98,13 @@ fn all(c: &mut Criterion) {
             causal: true,
             memory: Some((&memory, &memory_rows)),
         };
-        Layer::new(shape, packed.as_tensor().clone())?.forward(ops, &x, input, &dropout())
+        let dropout = dropout();
+        let pass = Pass {
+            ops,
+            dropout: &dropout,
+            leaves: None,
+        };
+        Layer::new(shape, packed.as_tensor().clone())?.forward(pass, &x, input)
     });
 
     for width in [16, 64] {

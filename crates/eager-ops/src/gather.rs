@@ -8,11 +8,34 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, Gpu};
+use crate::leaves::Slot;
 use crate::storage::{slice, tensor, uninit, with_slice};
 use crate::vector::{add_scaled, dispatch};
 
 pub(crate) struct GatherOp {
     pub(crate) ids: Arc<[u32]>,
+    /// Where the table's gradient goes; without, it is candle's.
+    pub(crate) slot: Option<Slot>,
+}
+
+impl GatherOp {
+    /// The gradient's rows that are not 0, ascending, and `g` `[ids, d]` summed for each of them.
+    fn sums(&self, g: &[f32], d: usize) -> (Vec<u32>, Vec<f32>) {
+        let mut own = self.ids.to_vec();
+        own.sort_unstable();
+        own.dedup();
+        let mut sums = vec![0.0; own.len() * d];
+        dispatch(
+            #[inline(always)]
+            || {
+                for (id, g) in self.ids.iter().zip(g.chunks_exact(d)) {
+                    let at = own.partition_point(|o| o < id) * d;
+                    add_scaled(&mut sums[at..at + d], 1.0, g);
+                }
+            },
+        );
+        (own, sums)
+    }
 }
 
 impl CustomOp1 for GatherOp {
@@ -55,6 +78,11 @@ impl CustomOp1 for GatherOp {
                 let sums = gpu.sum_at(g, &self.ids, rows, d)?;
                 Ok(Some(gpu.tensor(sums, &[rows, d])))
             });
+        }
+        if let Some(slot) = &self.slot {
+            let (own, sums) = with_slice(grad, |g| Ok(self.sums(g, d)))?;
+            slot.add_rows(rows * d, &own, &sums)?;
+            return Ok(None);
         }
         with_slice(grad, |g| {
             let mut sums = vec![0.0; rows * d];

@@ -13,7 +13,7 @@ use candle_core::{Result, Tensor};
 
 use crate::attention::Attention;
 use crate::storage::has_kernels;
-use crate::{Dropout, Ops, Segments};
+use crate::{Dropout, Ops, Pass, Segments};
 
 pub use parts::LayerShape;
 pub(crate) use parts::{Affine, Parts};
@@ -90,13 +90,8 @@ impl Layer {
     /// # Errors
     /// When shapes do not fit, a sequence is longer than [`crate::MAX_KEYS`], or the layer cross-attends and there is no
     /// memory, or the reverse.
-    pub fn forward(
-        &self,
-        ops: Ops,
-        x: &Tensor,
-        input: LayerInput<'_>,
-        dropout: &Dropout,
-    ) -> Result<Tensor> {
+    pub fn forward(&self, pass: Pass<'_>, x: &Tensor, input: LayerInput<'_>) -> Result<Tensor> {
+        let Pass { ops, dropout, .. } = pass;
         if self.shape.cross != input.memory.is_some() {
             candle_core::bail!(
                 "a layer {} cross-attention, {} memory",
@@ -111,7 +106,8 @@ impl Layer {
         let queries = Queries::new(&input)?;
         if ops == Ops::Fused && has_kernels(x) {
             let op = LayerOp::new(&self.shape, &input, queries, dropout);
-            return op.apply(x, input.memory.map(|(memory, _)| memory), &self.packed);
+            let memory = input.memory.map(|(memory, _)| memory);
+            return op.apply(x, memory, &self.packed, pass.leaves);
         }
         let own = match input.wanted {
             None => x.clone(),

@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
-//! use eager_ops::{Dropout, Layer, LayerInput, LayerShape, Ops, Segments};
+//! use eager_ops::{Dropout, Layer, LayerInput, LayerShape, Ops, Pass, Segments};
 //!
 //! # fn main() -> candle_core::Result<()> {
 //! // Two sequences of 1 and 2 rows through a layer of width 16, its parameters in one tensor.
@@ -21,7 +21,9 @@
 //! let x = Tensor::randn(0f32, 1.0, (3, 16), &Device::Cpu)?;
 //! let rows = Segments::from_lengths(&[1, 2]);
 //! let input = LayerInput { rows: &rows, wanted: None, causal: false, memory: None };
-//! let out = layer.forward(Ops::Fused, &x, input, &Dropout::off())?;
+//! let dropout = Dropout::off();
+//! let pass = Pass { ops: Ops::Fused, dropout: &dropout, leaves: None };
+//! let out = layer.forward(pass, &x, input)?;
 //! assert_eq!(out.dims(), &[3, 16]);
 //! # Ok(())
 //! # }
@@ -48,6 +50,7 @@ mod moving_average;
 mod ops;
 mod pair_linear;
 mod pairs;
+mod pass;
 mod plain;
 mod segments;
 mod storage;
@@ -71,6 +74,7 @@ pub use leaves::{Gradients, Leaves};
 pub use moving_average::MovingAverage;
 pub use ops::Ops;
 pub use pairs::Pairs;
+pub use pass::Pass;
 pub use segments::Segments;
 pub use tree_scores::TreeScores;
 pub use tree_softmax::RowRanges;

@@ -16,6 +16,7 @@ use crate::frequency::{FrequencyFilterOp, LowPass};
 use crate::gather::GatherOp;
 use crate::gelu::GeluOp;
 use crate::layer_norm::LayerNormOp;
+use crate::leaves::Slot;
 use crate::linear::LinearOp;
 use crate::pair_linear::PairLinearOp;
 use crate::storage::{has_kernels, is_cpu_f32, tensor, with_slice, with_slices};
@@ -114,9 +115,19 @@ impl Ops {
     /// # Errors
     /// When an id is not a row of the table.
     pub fn gather(self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+        self.gather_into(table, ids, None)
+    }
+
+    pub(crate) fn gather_into(
+        self,
+        table: &Tensor,
+        ids: &[u32],
+        slot: Option<Slot>,
+    ) -> Result<Tensor> {
         if self.fused(table) {
             table.contiguous()?.apply_op1(GatherOp {
                 ids: Arc::from(ids),
+                slot,
             })
         } else {
             plain::gather(table, ids)
@@ -236,9 +247,19 @@ impl Ops {
         table: &Tensor,
         rows: &RowRanges,
     ) -> Result<Tensor> {
+        self.tree_cross_entropy_into(hidden, table, rows, None)
+    }
+
+    pub(crate) fn tree_cross_entropy_into(
+        self,
+        hidden: &Tensor,
+        table: &Tensor,
+        rows: &RowRanges,
+        slot: Option<Slot>,
+    ) -> Result<Tensor> {
         if self.fused(hidden) {
             let differentiate = hidden.track_op() || table.track_op();
-            let op = TreeCrossEntropyOp::new(rows, differentiate);
+            let op = TreeCrossEntropyOp::new(rows, differentiate, slot);
             hidden.contiguous()?.apply_op2(&table.contiguous()?, op)
         } else {
             plain::tree_cross_entropy(hidden, table, rows)

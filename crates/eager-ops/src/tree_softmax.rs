@@ -13,6 +13,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, At, Buffer, Gpu, Grid, args};
+use crate::leaves::Slot;
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{keep, slice, take, tensor, uninit, with_slice};
 use crate::vector::{dispatch_lanes, exp};
@@ -95,6 +96,8 @@ pub(crate) struct TreeCrossEntropyOp {
     rows: RowRanges,
     /// Whether there will be a backward pass.
     differentiate: bool,
+    /// Where it leaves the table's gradient; without, that is candle's.
+    slot: Option<Slot>,
     /// What the forward pass leaves for it.
     kept: Mutex<Option<Vec<Group>>>,
     #[cfg(feature = "cuda")]
@@ -112,10 +115,11 @@ struct Group {
 }
 
 impl TreeCrossEntropyOp {
-    pub(crate) fn new(rows: &RowRanges, differentiate: bool) -> Self {
+    pub(crate) fn new(rows: &RowRanges, differentiate: bool, slot: Option<Slot>) -> Self {
         Self {
             rows: rows.clone(),
             differentiate,
+            slot,
             kept: Mutex::new(None),
             #[cfg(feature = "cuda")]
             kept_on_gpu: Mutex::new(None),
@@ -407,7 +411,7 @@ impl CustomOp2 for TreeCrossEntropyOp {
                     }
                 }
                 let dt = if tracked {
-                    Some(tensor(dt, &[nodes, d])?)
+                    Slot::take_in(self.slot.as_ref(), dt, &[nodes, d])?
                 } else {
                     None
                 };

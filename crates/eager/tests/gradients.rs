@@ -9,8 +9,8 @@ use eager::train::objective::{Draw, Items, Objective};
 use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Variant, Vectors};
 use eager_data::Batch;
 use eager_losses::{LossConfig, Metric};
-use eager_model::{Catalogue, Eager, EagerConfig, FilterConfig, Pass, PerStream, Stream, Weights};
-use eager_ops::{Dropout, Gradients, Leaves, Ops};
+use eager_model::{Catalogue, Eager, EagerConfig, FilterConfig, PerStream, Stream, Weights};
+use eager_ops::{Dropout, Gradients, Leaves, Ops, Pass};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -283,8 +283,8 @@ fn the_fused_path_agrees_with_the_plain_one() {
     }
 }
 
-/// Rows of tables as leaves change where the gradient is found, and no bit of it; but of a table that is also read whole the
-/// order of additions.
+/// Leaves change where the gradients of tables and, on fused operations, of layers are found, and no bit of them; but of a table
+/// that is also read whole the order of additions.
 #[test]
 fn leaves_have_the_gradients_of_their_tables() {
     for (name, config, losses, variant) in cases() {
@@ -296,13 +296,18 @@ fn leaves_have_the_gradients_of_their_tables() {
             let leaves = Leaves::default();
             let own = loss_of(&model, &items, &losses, ops, Some(&leaves));
             let store = own.backward().unwrap();
-            for (parameter, var, _) in model.parameters().parts() {
+            for (parameter, var, range) in model.parameters().parts() {
                 // The direct head reads every item's embedding, so the whole table.
                 let items = parameter == "encoder.items" && !config.direct_head;
                 let table = parameter.ends_with(".tokens") || items;
-                assert_eq!(store.get(&var).is_none(), table, "{name}: {parameter}");
+                let layer = ops == Ops::Fused && range.len() < var.elem_count();
+                assert_eq!(
+                    store.get(&var).is_none(),
+                    table || layer,
+                    "{name}: {parameter}"
+                );
             }
-            let own = leaves.gradients(store);
+            let own = leaves.gradients(store).unwrap();
             for (parameter, var, _) in model.parameters().parts() {
                 let of = |grads: &Gradients| flat(&grads.get(&var).unwrap().unwrap());
                 let (own, whole) = (of(&own), of(&whole));

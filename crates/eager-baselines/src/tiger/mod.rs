@@ -13,8 +13,8 @@ use std::ops::Range;
 
 use candle_core::{Error, Result, Tensor};
 use eager_codes::{CodeTrie, SemanticIds};
-use eager_model::{Embedding, Histories, Init, Parameters, Pass, Weights, layers};
-use eager_ops::{Layer, LayerInput, RowRanges, Segments};
+use eager_model::{Embedding, Histories, Init, Parameters, Weights, layers};
+use eager_ops::{Layer, LayerInput, Pass, RowRanges, Segments};
 
 use crate::{TigerConfig, check};
 
@@ -108,7 +108,7 @@ impl Stack {
         let x = pass.ops.gather(tokens, rows)?;
         let mut x = self.embedding.forward(pass, &x, positions)?;
         for layer in &self.layers {
-            x = layer.forward(pass.ops, &x, input, pass.dropout)?;
+            x = layer.forward(pass, &x, input)?;
         }
         Ok(x)
     }

@@ -4,8 +4,8 @@
 use std::cmp::Ordering;
 
 use candle_core::Result;
-use eager_model::{Histories, Pass, Steps};
-use eager_ops::{Dropout, Ops, Segments};
+use eager_model::{Histories, Steps};
+use eager_ops::{Dropout, Ops, Pass, Segments};
 
 use super::Tiger;
 

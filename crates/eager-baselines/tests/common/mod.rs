@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use eager_model::{EPS, Histories, Parameters, Pass};
-use eager_ops::{Dropout, Ops};
+use eager_model::{EPS, Histories, Parameters};
+use eager_ops::{Dropout, Ops, Pass};
 
 pub const D: usize = 8;
 pub const HEADS: usize = 2;

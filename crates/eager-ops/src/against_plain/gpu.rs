@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{close, devices, random, values};
 use crate::{
-    AdamW, AdamWConfig, Dropout, Gradients, Layer, LayerInput, LayerShape, Leaves, Ops, RowRanges,
-    Segments, Trainable,
+    AdamW, AdamWConfig, Dropout, Gradients, Layer, LayerInput, LayerShape, Leaves, Ops, Pass,
+    RowRanges, Segments, Trainable,
 };
 
 const SHAPE: LayerShape = LayerShape {
@@ -55,7 +55,12 @@ fn train(device: &Device) -> (Vec<f64>, Vec<Tensor>) {
             memory: None,
         };
         let layer = Layer::new(SHAPE, packed.as_tensor().clone()).unwrap();
-        let y = layer.forward(Ops::Fused, &x, input, &dropout).unwrap();
+        let pass = Pass {
+            ops: Ops::Fused,
+            dropout: &dropout,
+            leaves: Some(&leaves),
+        };
+        let y = layer.forward(pass, &x, input).unwrap();
         let ranges = RowRanges::new(
             vec![0..10, 10..20, 0..10, 20..40, 0..10, 20..40, 10..20, 0..10],
             vec![3, 12, 9, 39, 0, 20, 19, 4],
@@ -67,7 +72,7 @@ fn train(device: &Device) -> (Vec<f64>, Vec<Tensor>) {
             .cross_entropy(&y, &table, &[1, 2, 3, 4, 5, 39, 0, 1])
             .unwrap();
         let grads = (tree + whole).unwrap().backward().unwrap();
-        let grads: Gradients = leaves.gradients(grads);
+        let grads: Gradients = leaves.gradients(grads).unwrap();
         norms.push(optimiser.step(&[grads], 0.01).unwrap());
     }
     (

@@ -17,6 +17,7 @@ use crate::attention::{Attention, Scratch};
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, At, Gpu, layer as on_gpu};
 use crate::dropout::{Dropout, Mask};
+use crate::leaves::{Leaves, Slot};
 use crate::matmul::{Matrix, matmul};
 use crate::storage::{keep, slice, take, tensor, uninit, with_slice};
 use crate::vector::{add_scaled, dispatch, dispatch_lanes};
@@ -42,6 +43,8 @@ pub(super) struct LayerOp {
     kept_on_gpu: Mutex<Option<on_gpu::Kept>>,
     /// Whether there will be a backward pass.
     keep: bool,
+    /// Where it leaves the gradient of the parameters; without, that is candle's.
+    slot: Option<Slot>,
 }
 
 /// A tile: ranges of sequences, of rows of `x`, of wanted rows and of rows of the memory.
@@ -121,15 +124,18 @@ fn product_backward(dx: &mut [f32], g: &[f32], n: usize, w: &[f32], inner: usize
     );
 }
 
-/// `dw += gᵀ·x`, `db += Σ g`.
-fn affine_backward(p: &mut Affine<&mut [f32]>, g: &[f32], x: &[f32], n: usize) {
-    matrix_backward(p.w, g, x, n);
+/// `dw = gᵀ·x`, or `dw += gᵀ·x`, and `db += Σ g`.
+fn affine_backward(p: &mut Affine<&mut [f32]>, g: &[f32], x: &[f32], n: usize, add: bool) {
+    matrix_backward(p.w, g, x, n, add);
     add_rows(p.b, g);
 }
 
-/// `dw += gᵀ·x` for `n` rows.
-fn matrix_backward(dw: &mut [f32], g: &[f32], x: &[f32], n: usize) {
+/// `dw = gᵀ·x` for `n` rows, or `dw += gᵀ·x`.
+fn matrix_backward(dw: &mut [f32], g: &[f32], x: &[f32], n: usize, add: bool) {
     if n == 0 {
+        if !add {
+            dw.fill(0.0);
+        }
         return;
     }
     let (outer, inner) = (g.len() / n, x.len() / n);
@@ -137,16 +143,16 @@ fn matrix_backward(dw: &mut [f32], g: &[f32], x: &[f32], n: usize) {
         dw,
         Matrix::new(g, n, outer).t(),
         Matrix::new(x, n, inner),
-        true,
+        add,
     );
 }
 
-/// `sums += Σ rows`: of a matrix of as many columns, or of one row.
+/// `sums += Σ rows`: of a matrix of as many columns, or of one row, which may be empty.
 fn add_rows(sums: &mut [f32], rows: &[f32]) {
     dispatch(
         #[inline(always)]
         || {
-            rows.chunks_exact(sums.len())
+            rows.chunks_exact(sums.len().max(1))
                 .for_each(|row| add_scaled(sums, 1.0, row))
         },
     );
@@ -279,6 +285,7 @@ impl LayerOp {
             #[cfg(feature = "cuda")]
             kept_on_gpu: Mutex::new(None),
             keep: false,
+            slot: None,
         }
     }
 
@@ -287,6 +294,7 @@ impl LayerOp {
         x: &Tensor,
         memory: Option<&Tensor>,
         packed: &Tensor,
+        leaves: Option<&Leaves>,
     ) -> Result<Tensor> {
         let (n, d) = x.dims2()?;
         if d != self.shape.d_model || packed.dims1()? != self.shape.size() {
@@ -299,7 +307,8 @@ impl LayerOp {
         }
         self.attention.check(self.attention.queries.rows(), n, d)?;
         let x = x.contiguous()?;
-        self.keep = x.track_op() || packed.track_op();
+        self.keep = x.track_op() || packed.track_op() || memory.is_some_and(Tensor::track_op);
+        self.slot = leaves.and_then(|leaves| leaves.slot(packed));
         let Some((memory, cross)) = memory.zip(self.cross.as_ref()) else {
             return x.apply_op2(packed, self);
         };
@@ -308,7 +317,6 @@ impl LayerOp {
         if width != d {
             candle_core::bail!("layer: x {:?}, memory {:?}", x.shape(), memory.shape())
         }
-        self.keep |= memory.track_op();
         x.apply_op3(&memory.contiguous()?, packed, self)
     }
 
@@ -519,14 +527,15 @@ impl LayerOp {
         }
     }
 
-    /// `g` is the gradient of the tile's outputs; it is used up.
+    /// `g` is the gradient of the tile's outputs; it is used up. Matrices' gradients are written, or with `add` added to; those of
+    /// vectors are added to.
     fn backward_tile(
         &self,
         tile: &Tile,
         kept: &Kept,
         (x, memory, g): (&[f32], &[f32], &mut [f32]),
         p: &Parts<&[f32]>,
-        (dx, dmemory, dp): (&mut [f32], &mut [f32], &mut Parts<&mut [f32]>),
+        (dx, dmemory, dp, add): (&mut [f32], &mut [f32], &mut Parts<&mut [f32]>, bool),
         scratch: &mut Scratch,
     ) {
         let (d, ff) = (self.shape.d_model, self.shape.feed_forward);
@@ -545,8 +554,8 @@ impl LayerOp {
         product_backward(&mut dinner, &dout, queries, p.outer.w, ff, false);
         let mut active = uninit(queries * ff);
         gelu::backward(&kept.inner, p.inner.b, &mut dinner, &mut active, dp.inner.b);
-        matrix_backward(dp.outer.w, &dout, &active, queries);
-        matrix_backward(dp.inner.w, &dinner, input, queries);
+        matrix_backward(dp.outer.w, &dout, &active, queries, add);
+        matrix_backward(dp.inner.w, &dinner, input, queries, add);
         product_backward(g, &dinner, queries, p.inner.w, d, true);
 
         if let (Some(attention), Some(kept), Some(p), Some(dp)) =
@@ -560,13 +569,13 @@ impl LayerOp {
             } = dp;
             let out = (self.masks[1], first);
             let dout = add_norm_backward(g, &kept.norm, p.norm.w, dp_norm, out, dp_attended.b);
-            matrix_backward(dp_attended.w, &dout, &kept.mixed, queries);
+            matrix_backward(dp_attended.w, &dout, &kept.mixed, queries, add);
             let mut dmixed = uninit(queries * d);
             product_backward(&mut dmixed, &dout, queries, p.attended.w, d, false);
             let own = (&*kept.q, &*kept.kv, &*dmixed);
             let (dq, dkv) = Self::attend_backward(attention, sequences(), own, d, scratch);
-            affine_backward(dp_q, &dq, &attended, queries);
-            affine_backward(dp_kv, &dkv, memory, tile.memory.len());
+            affine_backward(dp_q, &dq, &attended, queries, add);
+            affine_backward(dp_kv, &dkv, memory, tile.memory.len(), add);
             product_backward(g, &dq, queries, p.q.w, d, true);
             product_backward(dmemory, &dkv, tile.memory.len(), p.kv.w, d, false);
         }
@@ -581,7 +590,7 @@ impl LayerOp {
         let out = (self.masks[0], first);
         let norm = &kept.attention_norm;
         let dout = add_norm_backward(g, norm, p.attention_norm.w, dp_norm, out, dp_attended.b);
-        matrix_backward(dp_attended.w, &dout, &kept.mixed, queries);
+        matrix_backward(dp_attended.w, &dout, &kept.mixed, queries, add);
         let mut dmixed = uninit(queries * d);
         product_backward(&mut dmixed, &dout, queries, p.attended.w, d, false);
         let own = (&*kept.q, &*kept.kv, &*dmixed);
@@ -589,8 +598,8 @@ impl LayerOp {
         let own = self.own(tile, x);
         let (dw_q, dw_kv) = dp_qkv.w.split_at_mut(d * d);
         let (db_q, db_kv) = dp_qkv.b.split_at_mut(d);
-        matrix_backward(dw_q, &dq, own.as_deref().unwrap_or(x), queries);
-        matrix_backward(dw_kv, &dkv, x, n);
+        matrix_backward(dw_q, &dq, own.as_deref().unwrap_or(x), queries, add);
+        matrix_backward(dw_kv, &dkv, x, n, add);
         add_rows(db_q, &dq);
         add_rows(db_kv, &dkv);
         product_backward(g, &dq, queries, p_q.w, d, true);
@@ -635,16 +644,21 @@ impl LayerOp {
         let mut grads = Gradients {
             x: uninit(x.len()),
             memory: uninit(memory.len()),
-            packed: vec![0.0; packed.len()],
+            packed: uninit(packed.len()),
         };
+        let tiles = self.tiles();
         let mut rest = grads.packed.as_mut_slice();
         let mut dp = Parts::new(&self.shape, |_, shape| {
             let (part, tail) = std::mem::take(&mut rest).split_at_mut(shape.iter().product());
             rest = tail;
+            // The first tile writes all of the matrices.
+            if shape.len() == 1 || tiles.is_empty() {
+                part.fill(0.0);
+            }
             part
         });
         let (mut scratch, mut g_tile) = (Scratch::default(), vec![]);
-        for tile in self.tiles() {
+        for (i, tile) in tiles.into_iter().enumerate() {
             let of = |rows: &Range<usize>| rows.start * d..rows.end * d;
             let own = (&x[of(&tile.rows)], &memory[of(&tile.memory)]);
             g_tile.clear();
@@ -662,6 +676,7 @@ impl LayerOp {
                     &mut grads.x[of(&tile.rows)],
                     &mut grads.memory[of(&tile.memory)],
                     &mut dp,
+                    i > 0,
                 ),
                 &mut scratch,
             );
@@ -726,7 +741,7 @@ impl CustomOp2 for LayerOp {
         })?;
         Ok((
             Some(tensor(grads.x, x.dims())?),
-            Some(tensor(grads.packed, packed.dims())?),
+            Slot::take_in(self.slot.as_ref(), grads.packed, packed.dims())?,
         ))
     }
 }
@@ -790,7 +805,7 @@ impl CustomOp3 for LayerOp {
         Ok((
             Some(tensor(grads.x, x.dims())?),
             Some(tensor(grads.memory, memory.dims())?),
-            Some(tensor(grads.packed, packed.dims())?),
+            Slot::take_in(self.slot.as_ref(), grads.packed, packed.dims())?,
         ))
     }
 }

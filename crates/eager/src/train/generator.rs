@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use candle_core::Device;
 use eager_data::{Batch, Batches, Windows};
 use eager_losses::LossConfig;
-use eager_model::{Eager, Parameters, Pass};
-use eager_ops::{AdamWConfig, Dropout, Gradients, Leaves, Ops};
+use eager_model::{Eager, Parameters};
+use eager_ops::{AdamWConfig, Dropout, Gradients, Leaves, Ops, Pass};
 use serde::{Deserialize, Serialize};
 
 use super::epochs::{self, Course, Learner, Losses};
@@ -277,7 +277,7 @@ pub fn gradients(
         let loss = objective.loss(&batch)?;
         let weight = own.len() as f64 / examples.len() as f64;
         let grads = (&loss.total * weight)?.backward()?;
-        let grads = leaves.gradients(grads);
+        let grads = leaves.gradients(grads)?;
         // Read last: on a GPU that waits for all of it.
         Ok(Some((grads, loss.parts()?, weight)))
     })?;

@@ -10,8 +10,8 @@ use eager_losses::{
     LossConfig, Metric, Negatives, contrastive, generation, masked, recognition, reconstruction,
     replaced,
 };
-use eager_model::{Eager, Histories, Pass, PerStream, Stream, TargetCodes, TransferCodes};
-use eager_ops::RowRanges;
+use eager_model::{Eager, Histories, PerStream, Stream, TargetCodes, TransferCodes};
+use eager_ops::{Pass, RowRanges};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -158,7 +158,7 @@ impl Objective<'_> {
                 (self.model).decode(stream, self.pass, &memory, codes_here, vocabulary)?;
             if generating > 0.0 {
                 let loss = generation(
-                    self.pass.ops,
+                    self.pass,
                     &decoded.hidden,
                     vocabulary.table(),
                     &vocabulary.rows(&codes_here.rows)?,
@@ -263,7 +263,7 @@ impl Objective<'_> {
             };
             first = corrupted.masked.len();
             let hidden = states.narrow(0, 0, first)?;
-            let loss = reconstruction(ops, &hidden, &table, rows, &corrupted.masked)?;
+            let loss = reconstruction(self.pass, &hidden, &table, rows, &corrupted.masked)?;
             sum.add(Part::Reconstruction, loss, task.reconstruction)?;
         }
         if task.recognition > 0.0 {

@@ -8,8 +8,8 @@ use candle_core::Device;
 use eager_baselines::{Candidate, Tiger};
 use eager_data::{Batches, Split, Windows};
 use eager_infer::metrics::Rank;
-use eager_model::{Histories, Parameters, Pass};
-use eager_ops::{AdamWConfig, Dropout, Gradients, Ops};
+use eager_model::{Histories, Parameters};
+use eager_ops::{AdamWConfig, Dropout, Gradients, Ops, Pass};
 use serde::{Deserialize, Serialize};
 
 use super::epochs::{self, Course, Event, Learner, Outcome, Validation};
