@@ -18,24 +18,28 @@ pub(crate) struct GatherOp {
     pub(crate) slot: Option<Slot>,
 }
 
-impl GatherOp {
-    /// The gradient's rows that are not 0, ascending, and `g` `[ids, d]` summed for each of them.
-    fn sums(&self, g: &[f32], d: usize) -> (Vec<u32>, Vec<f32>) {
-        let mut own = self.ids.to_vec();
-        own.sort_unstable();
-        own.dedup();
-        let mut sums = vec![0.0; own.len() * d];
-        dispatch(
-            #[inline(always)]
-            || {
-                for (id, g) in self.ids.iter().zip(g.chunks_exact(d)) {
-                    let at = own.partition_point(|o| o < id) * d;
-                    add_scaled(&mut sums[at..at + d], 1.0, g);
-                }
-            },
-        );
-        (own, sums)
-    }
+/// The different ones of `ids`, ascending, and of each of `ids` its place among them.
+pub(crate) fn distinct(ids: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let mut own = ids.to_vec();
+    own.sort_unstable();
+    own.dedup();
+    let place = |id: &u32| own.partition_point(|o| o < id) as u32;
+    let places = ids.iter().map(place).collect();
+    (own, places)
+}
+
+/// Rows `g` `[ids, d]` summed by id, in the order of `ids`: `[rows, d]`.
+fn sums(g: &[f32], ids: &[u32], rows: usize, d: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; rows * d];
+    dispatch(
+        #[inline(always)]
+        || {
+            for (&id, g) in ids.iter().zip(g.chunks_exact(d)) {
+                add_scaled(&mut sums[id as usize * d..][..d], 1.0, g);
+            }
+        },
+    );
+    sums
 }
 
 impl CustomOp1 for GatherOp {
@@ -79,23 +83,13 @@ impl CustomOp1 for GatherOp {
                 Ok(Some(gpu.tensor(sums, &[rows, d])))
             });
         }
-        if let Some(slot) = &self.slot {
-            let (own, sums) = with_slice(grad, |g| Ok(self.sums(g, d)))?;
-            slot.add_rows(rows * d, &own, &sums)?;
-            return Ok(None);
-        }
-        with_slice(grad, |g| {
-            let mut sums = vec![0.0; rows * d];
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (i, &id) in self.ids.iter().enumerate() {
-                        let id = id as usize;
-                        add_scaled(&mut sums[id * d..(id + 1) * d], 1.0, &g[i * d..(i + 1) * d]);
-                    }
-                },
-            );
-            Ok(Some(tensor(sums, &[rows, d])?))
+        with_slice(grad, |g| match &self.slot {
+            None => tensor(sums(g, &self.ids, rows, d), &[rows, d]).map(Some),
+            Some(slot) => {
+                let (own, places) = distinct(&self.ids);
+                slot.add_rows(rows * d, &own, &sums(g, &places, own.len(), d))?;
+                Ok(None)
+            }
         })
     }
 }

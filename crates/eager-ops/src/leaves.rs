@@ -6,7 +6,7 @@
 //!
 //! *Slots.* candle adds every gradient that an operation gives to zeros made for it. Operations on the CPU that read a large
 //! variable leave its gradient in a slot instead: the first is the sum, the others are added to it where they are not 0. The
-//! result has the same bits.
+//! result has the same bits, unless candle's own operations read the variable too, whose gradient comes last.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId, Var};
 
 use crate::Ops;
+use crate::gather::distinct;
 use crate::storage::{is_cpu_f32, keep, take, tensor};
 use crate::vector::{add_scaled, dispatch};
 
@@ -103,17 +104,13 @@ impl Leaves {
     /// # Errors
     /// When an id is not a row of the table.
     pub fn rows(&self, ops: Ops, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
-        let mut own = ids.to_vec();
-        own.sort_unstable();
-        own.dedup();
+        let (own, places) = distinct(ids);
         let leaf = Var::from_tensor(&ops.gather(&table.detach(), &own)?)?;
         let rows = leaf.as_tensor().clone();
         let rows = if own == ids {
             rows
         } else {
-            // `own` has each of `ids`.
-            let places = ids.iter().map(|id| own.partition_point(|o| o < id) as u32);
-            ops.gather_into(&rows, &places.collect::<Vec<_>>(), self.slot(&rows))?
+            ops.gather_into(&rows, &places, self.slot(&rows))?
         };
         self.rows.borrow_mut().push(Leaf {
             table: table.id(),
