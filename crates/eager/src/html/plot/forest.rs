@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Axis, Colour, Frame, Plot, Point, SIZE, Scale, UNIT, draw, text_style};
+use super::{Axis, Colour, Frame, Plot, Point, SIDE, SIZE, Scale, UNIT, draw, text_style};
 
 /// Height of a row, pixels: its name, its value, its single values below each other.
 const ROW: u32 = 40;
@@ -53,7 +53,7 @@ pub fn forest(alt: &str, x: &Axis<'_>, rows: &[Row], marks: &[Mark]) -> Result<P
     let below = 10 + 16 + if x.label.is_empty() { 0 } else { 20 };
     let frame = Frame {
         size: (SIZE.0, 20 + ROW * rows.len().max(1) as u32 + below),
-        left: 10,
+        left: SIDE,
         lines: 1,
     };
     let svg = draw(alt, &x, &y, &frame, |canvas, chart| {

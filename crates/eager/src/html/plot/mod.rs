@@ -27,6 +27,8 @@ const UNIT: u32 = 10;
 const SIZE: (u32, u32) = (440, 270);
 /// Of labels, pixels.
 const FONT: f64 = 13.0;
+/// Room beside the axes where nothing but half of a tick's label has to fit, pixels.
+const SIDE: u32 = 22;
 
 /// A plot to be put into a page, see [`figure`](super::figure).
 #[derive(Clone, Debug)]
@@ -307,7 +309,7 @@ fn draw_onto(
     let below = 10 + 16 * frame.lines as u32 + label_line;
     let mut chart = ChartBuilder::on(&canvas)
         .margin_top(20 * UNIT)
-        .margin_right(14 * UNIT)
+        .margin_right(SIDE * UNIT)
         .x_label_area_size(below * UNIT)
         .y_label_area_size(frame.left * UNIT)
         .build_cartesian_2d(x.coordinate(), y.coordinate())?;
@@ -324,7 +326,7 @@ fn draw_onto(
         .x_label_formatter(&|place| x.tick(*place))
         .y_label_formatter(&|place| y.tick(*place))
         .draw()?;
-    let at = ((frame.left + width - 14) / 2 * UNIT, (height - 15) * UNIT);
+    let at = ((frame.left + width - SIDE) / 2 * UNIT, (height - 15) * UNIT);
     let at = (at.0 as i32, at.1 as i32);
     canvas.draw(&Text::new(x.label.to_owned(), at, label))?;
     body(&canvas, &mut chart)?;
