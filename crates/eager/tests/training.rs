@@ -49,14 +49,28 @@ fn items() -> Items {
     }
 }
 
-/// Trains in `folder`, at most to `stop` updates; the weights that are left, the losses that were logged, the outcome.
+/// What a run left, and what it logged.
 struct Trained {
     weights: BTreeMap<String, Vec<f32>>,
+    /// Updates that were made before.
+    started: u64,
+    /// By update.
     losses: Vec<(u64, f64)>,
-    outcome: Option<Outcome>,
+    /// By update.
+    validations: Vec<(u64, f64)>,
+    /// Or the error.
+    outcome: Result<Outcome, String>,
 }
 
-fn train(folder: &Path, workers: usize, ops: Ops, stop: Option<u64>) -> Trained {
+/// Where the plug is pulled: when this is logged.
+#[derive(Clone, Copy)]
+enum Stop {
+    Update(u64),
+    /// Of this epoch.
+    Validation(u64),
+}
+
+fn train(folder: &Path, workers: usize, ops: Ops, stop: Option<Stop>) -> Trained {
     train_epochs(6, folder, workers, ops, stop)
 }
 
@@ -65,7 +79,7 @@ fn train_epochs(
     folder: &Path,
     workers: usize,
     ops: Ops,
-    stop: Option<u64>,
+    stop: Option<Stop>,
 ) -> Trained {
     let (split, items) = (split(), items());
     let windows = Windows::new(&split, 8);
@@ -126,12 +140,19 @@ fn train_epochs(
             ndcg_10: f64::from(sum),
         })
     };
-    let mut seen = vec![];
+    let (mut started, mut losses, mut validations) = (0, vec![], vec![]);
     let outcome = train_generator(&model, &setting, folder, &mut validate, &mut |event| {
-        if let Event::Updates { update, parts, .. } = event {
-            seen.push((update, parts.total));
-            anyhow::ensure!(stop.is_none_or(|stop| update < stop), "pulled the plug");
+        let stopped = match (event, stop) {
+            (Event::Updates { update, .. }, Some(Stop::Update(at))) => update >= at,
+            (Event::Validated { epoch, .. }, Some(Stop::Validation(at))) => epoch >= at,
+            _ => false,
+        };
+        match event {
+            Event::Started { update, .. } => started = update,
+            Event::Updates { update, parts, .. } => losses.push((update, parts.total)),
+            Event::Validated { update, found, .. } => validations.push((update, found.ndcg_10)),
         }
+        anyhow::ensure!(!stopped, "pulled the plug");
         Ok(())
     });
     let weights = model.parameters().tensors().into_iter();
@@ -139,8 +160,10 @@ fn train_epochs(
         weights: weights
             .map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1().unwrap()))
             .collect(),
-        losses: seen,
-        outcome: outcome.ok(),
+        started,
+        losses,
+        validations,
+        outcome: outcome.map_err(|error| format!("{error:#}")),
     }
 }
 
@@ -160,11 +183,8 @@ fn a_run_is_the_same_bytes_on_any_number_of_workers_and_when_resumed() {
     // Stopped twice, in the middle of epochs and at the boundary of one, each time after a checkpoint.
     let cut = folder();
     for stop in [9, 21] {
-        assert!(
-            train(cut.path(), 2, Ops::Fused, Some(stop))
-                .outcome
-                .is_none()
-        );
+        let stopped = train(cut.path(), 2, Ops::Fused, Some(Stop::Update(stop)));
+        assert_eq!(stopped.outcome.unwrap_err(), "pulled the plug");
     }
     let resumed = train(cut.path(), 2, Ops::Fused, None);
     assert_eq!(resumed.outcome, whole.outcome);
@@ -176,6 +196,17 @@ fn a_run_is_the_same_bytes_on_any_number_of_workers_and_when_resumed() {
         whole.losses[tail..],
         "the log goes on as it would have"
     );
+
+    // After a validation was logged and before there was a checkpoint of it: it is found and logged again, and a log that is
+    // gone on with after the checkpoint's update has it once.
+    let cut = folder();
+    let stopped = train(cut.path(), 2, Ops::Fused, Some(Stop::Validation(2)));
+    assert_eq!(stopped.outcome.unwrap_err(), "pulled the plug");
+    let resumed = train(cut.path(), 2, Ops::Fused, None);
+    assert_eq!(resumed.weights, whole.weights);
+    assert_eq!(resumed.validations, whole.validations[1..]);
+    assert_eq!(whole.validations.len(), 6);
+    assert!(resumed.started < resumed.validations[0].0);
 
     // And training that has ended is not begun again.
     let again = train(cut.path(), 2, Ops::Fused, None);
@@ -198,15 +229,17 @@ fn fused_and_plain_operations_train_alike_over_200_updates() {
 #[test]
 fn a_damaged_checkpoint_is_told_and_bad_settings_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(
-        train(folder.path(), 2, Ops::Fused, Some(3))
-            .outcome
-            .is_none()
-    );
+    let stopped = train(folder.path(), 2, Ops::Fused, Some(Stop::Update(3)));
+    assert_eq!(stopped.outcome.unwrap_err(), "pulled the plug");
     let last = folder.path().join("last.safetensors");
     let bytes = std::fs::read(&last).unwrap();
     std::fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(train(folder.path(), 2, Ops::Fused, None).outcome.is_none());
+    let told = train(folder.path(), 2, Ops::Fused, None);
+    let told = told.outcome.unwrap_err();
+    assert!(
+        told.contains("last.safetensors") && told.contains("delete it"),
+        "{told}"
+    );
     assert_eq!(
         std::fs::read(&last).unwrap().len(),
         bytes.len() / 2,

@@ -85,11 +85,6 @@ impl TrainingLog {
             None => self.shown.push((name.to_owned(), value)),
         }
     }
-
-    /// Takes the bar away.
-    pub fn finish(self) {
-        self.progress.finish();
-    }
 }
 
 /// About four digits.
@@ -121,7 +116,7 @@ mod tests {
         log.advance(1, 256);
         log.log(1, &[("loss", 0.5)]).unwrap();
         log.log(1, &[("valid/recall@10", 0.25)]).unwrap();
-        log.finish();
+        drop(log);
         let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
         assert_eq!(
             text,
@@ -138,7 +133,7 @@ mod tests {
         );
 
         let log = TrainingLog::open(folder.path(), "test", 10, Some(0)).unwrap();
-        log.finish();
+        drop(log);
         let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
         assert_eq!(text, "");
         assert_eq!(

@@ -9,8 +9,8 @@ use crate::baseline::TIGER;
 use crate::config::BehaviourModel;
 use crate::html::figure;
 use crate::html::plot::{self, Axis, Colour, Line};
-use crate::train::din::DinReport;
-use crate::train::generator::Outcome;
+use crate::stages::validated;
+use crate::train::epochs::{Found, Outcome};
 
 pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
     let mut parts = vec![];
@@ -27,13 +27,7 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
 fn model(files: &RunFiles) -> Result<Part> {
     let log = &files.model_log;
     let outcome = files.outcome.as_ref();
-    let best = outcome.and_then(|outcome| {
-        let found = [
-            ("valid/recall@10", outcome.best.recall_10),
-            ("valid/ndcg@10", outcome.best.ndcg_10),
-        ];
-        step_of(log, found)
-    });
+    let best = outcome.and_then(|outcome| step_of(log, &outcome.best));
     let caption = match outcome {
         Some(outcome) => format!(
             "{} updates in {} epochs; the weights of epoch {} were kept, the best of the validation (marked). {}",
@@ -120,32 +114,39 @@ fn model(files: &RunFiles) -> Result<Part> {
 
 fn behaviour(files: &RunFiles) -> Result<Part> {
     let log = &files.behaviour_log;
-    let (name, cutoff, [recall, ndcg], found) = match files.config.behaviour.model {
+    let (name, cutoff, found) = match files.config.behaviour.model {
         BehaviourModel::Din => {
             let report = files.behaviour_report.as_ref();
-            ("DIN", 20, DIN_FIGURES, report.map(Found::of_din))
+            let ended = report.map(|report| Ended::new(log, &report.outcome));
+            ("DIN", 20, ended)
         }
         BehaviourModel::Sasrec => {
             let outcome = files.behaviour_outcome.as_ref();
-            ("SASRec", 10, SASREC_FIGURES, outcome.map(Found::of_sasrec))
+            (
+                "SASRec",
+                10,
+                outcome.map(|outcome| Ended::new(log, outcome)),
+            )
         }
     };
-    let best = found.as_ref().and_then(|found| step_of(log, found.values));
+    let best = found.as_ref().and_then(|found| found.best);
     let whose = format!("The {name} whose item vectors become the behaviour codes");
     let caption = match found {
-        Some(found) => format!(
-            "{whose}: {} updates in {} epochs, epoch {} kept. {}",
-            crate::html::count(found.updates),
-            found.epochs,
-            found.best_epoch,
-            ended(found.stopped_early, log)
-        ),
+        Some(Ended { caption, .. }) => format!("{whose}: {caption}"),
         None => format!("{whose}. Training has not ended."),
     };
     let one = |name: &str, shown: &str, colour| (name.to_owned(), shown.to_owned(), colour);
     let valid = [
-        one(recall, &format!("recall@{cutoff}"), Colour::Behaviour),
-        one(ndcg, &format!("NDCG@{cutoff}"), Colour::Other(0)),
+        one(
+            &validated(&format!("recall@{cutoff}")),
+            &format!("recall@{cutoff}"),
+            Colour::Behaviour,
+        ),
+        one(
+            &validated(&format!("ndcg@{cutoff}")),
+            &format!("NDCG@{cutoff}"),
+            Colour::Other(0),
+        ),
     ];
     let of = format!("Of {name} as a recommender, on validation users.");
     let body = html! {
@@ -163,42 +164,24 @@ fn behaviour(files: &RunFiles) -> Result<Part> {
     })
 }
 
-const DIN_FIGURES: [&str; 2] = ["valid_recall@20", "valid_ndcg@20"];
-const SASREC_FIGURES: [&str; 2] = ["valid/recall@10", "valid/ndcg@10"];
-
 /// What the training of the behaviour vectors came to.
-struct Found {
-    /// The best validation's figures, by their name in the log.
-    values: [(&'static str, f64); 2],
-    updates: u64,
-    epochs: u64,
-    best_epoch: u64,
-    stopped_early: bool,
+struct Ended {
+    caption: String,
+    /// The update of the best validation.
+    best: Option<u64>,
 }
 
-impl Found {
-    fn of_din(report: &DinReport) -> Self {
-        let [recall, ndcg] = DIN_FIGURES;
+impl Ended {
+    fn new<F: Found>(log: &[LogLine], outcome: &Outcome<F>) -> Self {
         Self {
-            values: [(recall, report.best.recall_20), (ndcg, report.best.ndcg_20)],
-            updates: report.updates,
-            epochs: report.epochs,
-            best_epoch: report.best_epoch,
-            stopped_early: report.stopped_early,
-        }
-    }
-
-    fn of_sasrec(outcome: &Outcome) -> Self {
-        let [recall, ndcg] = SASREC_FIGURES;
-        Self {
-            values: [
-                (recall, outcome.best.recall_10),
-                (ndcg, outcome.best.ndcg_10),
-            ],
-            updates: outcome.updates,
-            epochs: outcome.epochs,
-            best_epoch: outcome.best_epoch,
-            stopped_early: outcome.stopped_early,
+            caption: format!(
+                "{} updates in {} epochs, epoch {} kept. {}",
+                crate::html::count(outcome.updates),
+                outcome.epochs,
+                outcome.best_epoch,
+                ended(outcome.stopped_early, log)
+            ),
+            best: step_of(log, &outcome.best),
         }
     }
 }
@@ -217,11 +200,11 @@ fn ended(early: bool, log: &[LogLine]) -> String {
     }
 }
 
-/// Updates made when these values were found; they are the log's own, so they are equal to the last bit.
-fn step_of(log: &[LogLine], found: [(&str, f64); 2]) -> Option<u64> {
+/// Updates made when this was found; its values are the log's own, so they are equal to the last bit.
+fn step_of<F: Found>(log: &[LogLine], found: &F) -> Option<u64> {
     let is = |line: &&LogLine| {
-        let of = |(name, value): (&str, f64)| line.values.get(name) == Some(&Some(value));
-        found.into_iter().all(of)
+        let of = |(name, value)| line.values.get(&validated(name)) == Some(&Some(value));
+        found.named().into_iter().all(of)
     };
     log.iter().find(is).map(|line| line.step)
 }

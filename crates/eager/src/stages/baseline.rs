@@ -77,9 +77,7 @@ pub fn train(
             &folder.join("checkpoints"),
             &mut |event| show(&mut log, (folder, kind.name()), training.batch_size, event),
         )?;
-        if let Some(log) = log {
-            log.finish();
-        }
+        drop(log);
         save_weights(folder, model.parameters())?;
         let vectors = HashMap::from([("vectors".to_owned(), model.items().detach())]);
         write(&folder.join("vectors.safetensors"), vectors)?;

@@ -4,21 +4,21 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use eager_data::digest::sha256_file;
 use eager_data::{Dataset, Split};
 use eager_model::DinConfig;
 use eager_ops::Ops;
 use serde::Serialize;
 
-use super::{Context, baseline};
+use super::{Context, baseline, show};
 use crate::baseline::Kind;
 use crate::config::BehaviourModel;
 use crate::logs::TrainingLog;
 use crate::run::{Run, Stage, StageRecord};
 use crate::seed;
 use crate::train::Shards;
-use crate::train::din::{DinProgress, DinSetting, DinTraining, train_din};
+use crate::train::din::{DinSetting, DinTraining, train_din};
 use crate::vectors::{self, Ready};
 
 #[derive(Serialize)]
@@ -71,27 +71,18 @@ fn din(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Resul
         shards: &shards,
     };
     let (record, _) = run.stage(Stage::Behaviour, &settings, seed, &[data], &[], |folder| {
-        let mut shown = None;
+        let mut log: Option<TrainingLog> = None;
         let outcome = train_din(&setting, folder, &mut |event| {
-            if let DinProgress::Begun { resumed, limit } = event {
-                shown = Some(TrainingLog::open(folder, "behaviour", limit, resumed)?);
-                return Ok(());
-            }
-            let log = shown.as_mut().context("DIN's training did not begin")?;
-            write_down(log, event)
+            show(
+                &mut log,
+                (folder, "behaviour"),
+                config.training.batch_size,
+                event,
+            )
         })?;
-        if let Some(log) = shown {
-            log.finish();
-        }
+        drop(log);
         let report = &outcome.report;
-        tracing::info!(
-            "behaviour: recall@20 {:.4}, ndcg@20 {:.4} on {} validation users after epoch {} of {}",
-            report.best.recall_20,
-            report.best.ndcg_20,
-            report.valid_users,
-            report.best_epoch,
-            report.epochs
-        );
+        tracing::info!("{}, of {} users", report.outcome, report.valid_users);
         Ok(())
     })?;
     Ok(record)
@@ -113,33 +104,4 @@ fn ready(
         Ok(vectors.save(&folder.join("vectors.safetensors"), None)?)
     })?;
     Ok(record)
-}
-
-fn write_down(log: &mut TrainingLog, event: DinProgress) -> Result<()> {
-    match event {
-        DinProgress::Begun { .. } => Ok(()),
-        DinProgress::Updates {
-            update,
-            examples,
-            loss,
-            rate,
-            norm,
-            ..
-        } => {
-            log.advance(update, examples);
-            let figures = [
-                ("loss", loss),
-                ("learning_rate", rate),
-                ("gradient_norm", norm),
-            ];
-            log.log(update, &figures)
-        }
-        DinProgress::Validated { update, found, .. } => {
-            let figures = [
-                ("valid_recall@20", found.recall_20),
-                ("valid_ndcg@20", found.ndcg_20),
-            ];
-            log.log(update, &figures)
-        }
-    }
 }

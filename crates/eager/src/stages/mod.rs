@@ -17,7 +17,7 @@ use eager_data::{Manifest, Places};
 
 use crate::config::Config;
 use crate::logs::{Progress, TrainingLog};
-use crate::train::epochs::{Event, Losses};
+use crate::train::epochs::{Event, Found, Losses};
 
 /// What every stage may look at.
 #[derive(Clone, Debug)]
@@ -35,11 +35,11 @@ pub struct Context {
 }
 
 /// Writes an event of a training loop down in the stage's folder, and moves the bar, which is called `phase`.
-fn show<L: Losses>(
+fn show<L: Losses, F: Found>(
     log: &mut Option<TrainingLog>,
     (folder, phase): (&Path, &str),
     batch_size: usize,
-    event: Event<L>,
+    event: Event<L, F>,
 ) -> Result<()> {
     match event {
         Event::Started { update, limit } => {
@@ -71,22 +71,24 @@ fn show<L: Losses>(
             found,
             best,
         } => {
-            tracing::info!(
-                "epoch {epoch}: validation recall@10 {:.4}, ndcg@10 {:.4}{}",
-                found.recall_10,
-                found.ndcg_10,
-                if best { ", the best so far" } else { "" }
-            );
+            let [(recall, r), (ndcg, n)] = found.named();
+            let best = if best { ", the best so far" } else { "" };
+            tracing::info!("epoch {epoch}: validation {recall} {r:.4}, {ndcg} {n:.4}{best}");
             let log = log.as_mut().context("a validation before the start")?;
+            let named = found.named().map(|(name, value)| (validated(name), value));
             log.log(
                 update,
-                &[
-                    ("valid/recall@10", found.recall_10),
-                    ("valid/ndcg@10", found.ndcg_10),
-                ],
+                &named
+                    .each_ref()
+                    .map(|(name, value)| (name.as_str(), *value)),
             )
         }
     }
+}
+
+/// What a figure of validation is called in the log.
+pub(crate) fn validated(name: &str) -> String {
+    format!("valid/{name}")
 }
 
 /// A bar for each file that is fetched or read, one after the other.

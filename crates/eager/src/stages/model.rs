@@ -98,9 +98,7 @@ pub fn run(
                 )
             },
         )?;
-        if let Some(log) = log {
-            log.finish();
-        }
+        drop(log);
         recommender.save(folder)?;
         tracing::info!("{outcome}");
         write_json(&folder.join("outcome.json"), &outcome)

@@ -103,9 +103,7 @@ pub fn train(
             &folder.join("checkpoints"),
             &mut |event| show(&mut log, (folder, TIGER), batch_size, event),
         )?;
-        if let Some(log) = log {
-            log.finish();
-        }
+        drop(log);
         save_weights(folder, model.parameters())?;
         tracing::info!("{outcome}");
         write_json(&folder.join("outcome.json"), &outcome)

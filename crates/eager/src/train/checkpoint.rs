@@ -156,10 +156,7 @@ pub fn write(
 }
 
 /// Writes `bytes` to `path` by way of `path` + `.partial`, which is renamed; its folders are made.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_bytes(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn write_bytes(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;

@@ -5,7 +5,7 @@
 //! on what, is a [`Learner`].
 
 use std::collections::HashMap;
-use std::fmt::{self, Debug};
+use std::fmt::{self, Debug, Display};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,24 @@ const BEST: &str = "best.safetensors";
 pub trait Learner {
     /// The parts of its loss.
     type Losses: Losses;
+    /// What a validation finds.
+    type Found: Found;
 
     /// Its parameters.
     fn parameters(&self) -> &Parameters;
+
+    /// All that a checkpoint has to keep of it: its parameters, unless it is more than them.
+    fn tensors(&self) -> HashMap<String, Tensor> {
+        self.parameters().tensors()
+    }
+
+    /// Puts back what [`Learner::tensors`] gave.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    fn set(&mut self, saved: HashMap<String, Tensor>) -> Result<()> {
+        Ok(self.parameters().set(&saved)?)
+    }
 
     /// The batches of an epoch, which are as many in each.
     fn batches(&self, epoch: u64) -> Batches;
@@ -42,13 +57,26 @@ pub trait Learner {
     ///
     /// # Errors
     /// When a tensor operation fails.
-    fn gradients(&self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, Self::Losses)>;
+    fn gradients(
+        &mut self,
+        examples: &[u32],
+        update: u64,
+    ) -> Result<(Vec<Gradients>, Self::Losses)>;
 
     /// How good the parameters are.
     ///
     /// # Errors
     /// When that cannot be found out.
-    fn validate(&mut self) -> Result<Validation>;
+    fn validate(&mut self) -> Result<Self::Found>;
+}
+
+/// What a validation finds.
+pub trait Found: Copy + Debug + Default + Serialize + DeserializeOwned {
+    /// What early stopping looks at; more is better.
+    fn score(&self) -> f64;
+
+    /// The figures with their names.
+    fn named(&self) -> [(&'static str, f64); 2];
 }
 
 /// Parts of a loss, or a single number.
@@ -65,10 +93,10 @@ pub trait Losses: Copy + Debug + Default + Serialize + DeserializeOwned {
 
 /// A batch's gradients, a store a shard, and the parts of its loss: the sum of the shards' by their weights.
 pub(super) fn over_shards<L: Losses>(
-    results: Vec<Option<(Gradients, L, f64)>>,
+    results: impl IntoIterator<Item = (Gradients, L, f64)>,
 ) -> (Vec<Gradients>, L) {
     let (mut all, mut sum) = (vec![], L::default());
-    for (grads, losses, weight) in results.into_iter().flatten() {
+    for (grads, losses, weight) in results {
         sum.add(&losses, weight);
         all.push(grads);
     }
@@ -102,7 +130,7 @@ pub struct Course<'a> {
     pub max_updates: u64,
     /// Epochs between validations.
     pub validate_every: u64,
-    /// Validations without a better NDCG@10 after which training ends; 0 never ends it.
+    /// Validations without a better score after which training ends; 0 never ends it.
     pub patience: u64,
     /// Updates between two lines of the log.
     pub log_every: u64,
@@ -112,8 +140,8 @@ pub struct Course<'a> {
     pub device: &'a Device,
 }
 
-/// What a validation found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// What the validation of a recommender finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
     /// Recall@10.
     pub recall_10: f64,
@@ -121,9 +149,19 @@ pub struct Validation {
     pub ndcg_10: f64,
 }
 
+impl Found for Validation {
+    fn score(&self) -> f64 {
+        self.ndcg_10
+    }
+
+    fn named(&self) -> [(&'static str, f64); 2] {
+        [("recall@10", self.recall_10), ("ndcg@10", self.ndcg_10)]
+    }
+}
+
 /// What happens in training, for whoever shows or keeps it.
 #[derive(Clone, Copy, Debug)]
-pub enum Event<L> {
+pub enum Event<L, F = Validation> {
     /// Training begins, or goes on from a checkpoint.
     Started {
         /// Updates made in all; above 0 where it goes on.
@@ -153,7 +191,7 @@ pub enum Event<L> {
         /// Epochs made in all.
         epoch: u64,
         /// What it found.
-        found: Validation,
+        found: F,
         /// Whether it is the best so far.
         best: bool,
     },
@@ -161,7 +199,7 @@ pub enum Event<L> {
 
 /// What training came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct Outcome<F = Validation> {
     /// Updates made.
     pub updates: u64,
     /// Epochs made.
@@ -169,36 +207,38 @@ pub struct Outcome {
     /// Epochs made when the weights that were kept were validated.
     pub best_epoch: u64,
     /// Their validation.
-    pub best: Validation,
+    pub best: F,
     /// Whether the patience ended training, not a limit.
     pub stopped_early: bool,
 }
 
-impl fmt::Display for Outcome {
+impl<F: Found> Display for Outcome<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (epochs, kept, best) = (self.epochs, self.best_epoch, self.best);
-        let (recall, ndcg) = (best.recall_10, best.ndcg_10);
+        let (epochs, kept) = (self.epochs, self.best_epoch);
+        let [(recall, r), (ndcg, n)] = self.best.named();
         write!(
             f,
-            "best of {epochs} epochs: {kept}, validation recall@10 {recall:.4}, ndcg@10 {ndcg:.4}"
+            "best of {epochs} epochs: {kept}, validation {recall} {r:.4}, {ndcg} {n:.4}"
         )
     }
 }
 
 /// Where the loop stands: with the weights and the optimiser's state, all there is to go on from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Cursor<L> {
+struct Cursor<L, F> {
     updates: u64,
     epoch: u64,
     /// Batches of the epoch that are done.
     batch: usize,
-    best: Option<(u64, Validation)>,
+    best: Option<(u64, F)>,
     validations_since_best: u64,
     ended: bool,
     /// Sums since the last line of the log.
     since_log: L,
     updates_since_log: u64,
 }
+
+type CursorOf<L> = Cursor<<L as Learner>::Losses, <L as Learner>::Found>;
 
 /// What makes new weights: all of a run's state but the weights themselves and the cursor.
 struct Optimiser {
@@ -257,8 +297,8 @@ pub fn train<L: Learner>(
     learner: &mut L,
     course: &Course<'_>,
     folder: &Path,
-    log: &mut dyn FnMut(Event<L::Losses>) -> Result<()>,
-) -> Result<Outcome> {
+    log: &mut dyn FnMut(Event<L::Losses, L::Found>) -> Result<()>,
+) -> Result<Outcome<L::Found>> {
     let (last, best) = (folder.join(LAST), folder.join(BEST));
     let mut optimiser = Optimiser::new(learner.parameters(), course)?;
     let mut cursor = begin(learner, &mut optimiser, &last, course.device)?;
@@ -296,7 +336,9 @@ pub fn train<L: Learner>(
             if cursor.updates.is_multiple_of(course.log_every) {
                 log(cursor.line(rate, norm))?;
             }
-            if saved_at.elapsed() >= Duration::from_secs(course.checkpoint_seconds) {
+            // Not after an epoch's last: what the validation then logs would be of a step that a resumed log keeps.
+            let more = cursor.batch < batches.len() && cursor.updates < limit;
+            if more && saved_at.elapsed() >= Duration::from_secs(course.checkpoint_seconds) {
                 save(learner, &optimiser, &cursor, &last)?;
                 saved_at = Instant::now();
             }
@@ -309,7 +351,7 @@ pub fn train<L: Learner>(
             let found = learner.validate()?;
             let better = cursor.judge(found);
             if better {
-                let weights = learner.parameters().tensors().into_iter().collect();
+                let weights = learner.tensors().into_iter().collect();
                 super::checkpoint::write(&best, &weights, None)
                     .with_context(|| format!("cannot write {}", best.display()))?;
             }
@@ -331,7 +373,9 @@ pub fn train<L: Learner>(
     };
     let weights = candle_core::safetensors::load(&best, course.device)
         .with_context(|| format!("cannot read the best weights, {}", best.display()))?;
-    learner.parameters().set(&weights)?;
+    learner
+        .set(weights)
+        .with_context(|| format!("the best weights, {}", best.display()))?;
     Ok(Outcome {
         updates: cursor.updates,
         epochs: cursor.epoch,
@@ -343,16 +387,19 @@ pub fn train<L: Learner>(
 
 /// The cursor to start or to go on from; of a checkpoint with its weights and moments.
 fn begin<L: Learner>(
-    learner: &L,
+    learner: &mut L,
     optimiser: &mut Optimiser,
     last: &Path,
     device: &Device,
-) -> Result<Cursor<L::Losses>> {
-    let Some(saved) = Checkpoint::<Cursor<L::Losses>>::load_if_present(last, device)? else {
+) -> Result<CursorOf<L>> {
+    let Some(saved) = Checkpoint::<CursorOf<L>>::load_if_present(last, device)? else {
         return Ok(Cursor::default());
     };
-    learner.parameters().set(&saved.weights)?;
-    optimiser.load_state(saved.cursor.updates, &saved.optimiser)?;
+    let whence = || format!("cannot go on from {}", last.display());
+    learner.set(saved.weights).with_context(whence)?;
+    optimiser
+        .load_state(saved.cursor.updates, &saved.optimiser)
+        .with_context(whence)?;
     tracing::info!(
         "going on from {} ({} updates made)",
         last.display(),
@@ -364,20 +411,20 @@ fn begin<L: Learner>(
 fn save<L: Learner>(
     learner: &L,
     optimiser: &Optimiser,
-    cursor: &Cursor<L::Losses>,
+    cursor: &CursorOf<L>,
     last: &Path,
 ) -> Result<()> {
     let state = Checkpoint {
-        weights: learner.parameters().tensors(),
+        weights: learner.tensors(),
         optimiser: optimiser.state()?,
         cursor: cursor.clone(),
     };
     Ok(state.save(last)?)
 }
 
-impl<L: Losses> Cursor<L> {
+impl<L: Losses, F: Found> Cursor<L, F> {
     /// The next line of the log, whose sums begin anew.
-    fn line(&mut self, rate: f64, norm: f64) -> Event<L> {
+    fn line(&mut self, rate: f64, norm: f64) -> Event<L, F> {
         let made = std::mem::take(&mut self.updates_since_log);
         let mut parts = L::default();
         parts.add(&std::mem::take(&mut self.since_log), 1.0 / made as f64);
@@ -392,10 +439,10 @@ impl<L: Losses> Cursor<L> {
     }
 
     /// Whether a validation is the best so far; keeps count.
-    fn judge(&mut self, found: Validation) -> bool {
+    fn judge(&mut self, found: F) -> bool {
         let better = self
             .best
-            .is_none_or(|(_, best)| found.ndcg_10 > best.ndcg_10);
+            .is_none_or(|(_, best)| found.score() > best.score());
         if better {
             self.best = Some((self.epoch, found));
             self.validations_since_best = 0;

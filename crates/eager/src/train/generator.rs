@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::Device;
-use eager_data::{Batch, Batches, Windows};
+use eager_data::{Batches, Windows};
 use eager_losses::LossConfig;
 use eager_model::{Eager, Parameters};
 use eager_ops::{AdamWConfig, Dropout, Gradients, Leaves, Ops, Pass};
@@ -192,6 +192,7 @@ struct Generator<'a> {
 
 impl Learner for Generator<'_> {
     type Losses = Parts;
+    type Found = Validation;
 
     fn parameters(&self) -> &Parameters {
         self.model.parameters()
@@ -211,7 +212,7 @@ impl Learner for Generator<'_> {
         self.setting.training.schedule.at(update)
     }
 
-    fn gradients(&self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, Parts)> {
+    fn gradients(&mut self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, Parts)> {
         gradients(self.model, self.setting, examples, update)
     }
 
@@ -245,17 +246,9 @@ pub fn gradients(
     examples: &[u32],
     update: u64,
 ) -> Result<(Vec<Gradients>, Parts)> {
-    let shard_size = examples.len().div_ceil(setting.shards.count());
-    let results = setting.shards.run(|shard| {
-        let own: Vec<u32> = examples
-            .chunks(shard_size)
-            .nth(shard)
-            .unwrap_or_default()
-            .to_vec();
-        if own.is_empty() {
-            return Ok(None);
-        }
-        let batch: Batch = setting.windows.batch(&own);
+    let results = setting.shards.parts(examples.len(), |shard, part| {
+        let own = &examples[part];
+        let batch = setting.windows.batch(own);
         let draw = Draw {
             seed: setting.seed,
             update,
@@ -279,7 +272,7 @@ pub fn gradients(
         let grads = (&loss.total * weight)?.backward()?;
         let grads = leaves.gradients(grads)?;
         // Read last: on a GPU that waits for all of it.
-        Ok(Some((grads, loss.parts()?, weight)))
+        Ok((grads, loss.parts()?, weight))
     })?;
     Ok(epochs::over_shards(results))
 }

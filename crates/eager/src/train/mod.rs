@@ -1,7 +1,7 @@
-//! The training loops: DIN's, and the one of the generator and of the baselines.
+//! Training: one loop ([`epochs`]), and what the generator, DIN and the baselines do in it.
 //!
-//! A loop here is a function, not a framework. Each is bit-for-bit reproducible from its seed whatever the number of
-//! threads (see [`shards`]), and resumes from its last checkpoint as if it had never stopped (see [`checkpoint`]).
+//! The loop is bit-for-bit reproducible from its seed whatever the number of threads (see [`shards`]), and resumes from its
+//! last checkpoint as if it had never stopped (see [`checkpoint`]).
 
 pub mod checkpoint;
 pub mod din;

@@ -188,6 +188,7 @@ struct Training<'a> {
 
 impl Learner for Training<'_> {
     type Losses = f64;
+    type Found = Validation;
 
     fn parameters(&self) -> &Parameters {
         self.model.parameters()
@@ -202,7 +203,7 @@ impl Learner for Training<'_> {
         self.setting.training.rate
     }
 
-    fn gradients(&self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, f64)> {
+    fn gradients(&mut self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, f64)> {
         let NextItemSetting {
             loss, ops, seed, ..
         } = *self.setting;
@@ -211,16 +212,13 @@ impl Learner for Training<'_> {
             rng.set_stream(update);
             Sample::draw(loss, &self.counts, &mut rng)
         });
-        let share = examples.len().div_ceil(self.setting.shards.count());
-        let packed = examples
-            .chunks(share)
-            .map(|own| self.examples.pack(own))
-            .collect::<Result<Vec<_>>>()?;
+        let shards = self.setting.shards;
+        let packed = shards.parts(examples.len(), |_, part| {
+            self.examples.pack(&examples[part])
+        })?;
         let all: usize = packed.iter().map(|(_, targets)| targets.len()).sum();
-        let results = self.setting.shards.run(|shard| {
-            let Some((histories, targets)) = packed.get(shard) else {
-                return Ok(None);
-            };
+        let results = shards.parts(examples.len(), |shard, _| {
+            let (histories, targets) = &packed[shard];
             let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(shard as u64));
             rng.set_stream(update);
             let pass = Pass {
@@ -234,7 +232,7 @@ impl Learner for Training<'_> {
             // The mean over the whole batch's targets, as a sum over its shards.
             let loss = (loss * (targets.len() as f64 / all as f64))?;
             let grads = Gradients::from(loss.backward()?);
-            Ok(Some((grads, f64::from(loss.to_scalar::<f32>()?), 1.0)))
+            Ok((grads, f64::from(loss.to_scalar::<f32>()?), 1.0))
         })?;
         Ok(epochs::over_shards(results))
     }

@@ -5,6 +5,7 @@
 //! is a rayon pool of one thread: inside it candle's kernels and those of `eager-ops` see one thread and do not wait
 //! for each other, which two workers on rayon's global pool do.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
@@ -64,6 +65,24 @@ impl Shards {
         })
     }
 
+    /// What `work` makes of each shard's part of a batch of `n` examples, in the order of the shards: `work(shard, part)`.
+    /// The parts follow each other and are equally long, but for the last; a shard that has no example makes nothing.
+    ///
+    /// # Errors
+    /// As [`Shards::run`].
+    pub fn parts<T: Send>(
+        &self,
+        n: usize,
+        work: impl Fn(usize, Range<usize>) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let share = n.div_ceil(self.count());
+        let made = self.run(|shard| {
+            let part = (shard * share).min(n)..((shard + 1) * share).min(n);
+            (!part.is_empty()).then(|| work(shard, part)).transpose()
+        })?;
+        Ok(made.into_iter().flatten().collect())
+    }
+
     /// `work(0)`, …, `work(count - 1)`, in this order, however they were spread over the workers.
     ///
     /// # Errors
@@ -119,6 +138,18 @@ mod tests {
                 .unwrap();
             assert_eq!(got, (0..SHARDS).map(|s| s * 10).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn parts_are_all_of_a_batch_and_none_is_empty() {
+        let shards = Shards::new(&Device::Cpu).unwrap();
+        let parts = |n| {
+            let parts = shards.parts(n, |shard, part| Ok((shard, part)));
+            parts.unwrap()
+        };
+        assert_eq!(parts(5), [(0, 0..3), (1, 3..5)]);
+        assert_eq!(parts(1), [(0, 0..1)]);
+        assert_eq!(parts(0), []);
     }
 
     #[test]

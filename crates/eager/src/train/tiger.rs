@@ -155,6 +155,7 @@ struct Training<'a> {
 
 impl Learner for Training<'_> {
     type Losses = f64;
+    type Found = Validation;
 
     fn parameters(&self) -> &Parameters {
         self.model.parameters()
@@ -169,13 +170,10 @@ impl Learner for Training<'_> {
         self.setting.training.schedule.at(update)
     }
 
-    fn gradients(&self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, f64)> {
+    fn gradients(&mut self, examples: &[u32], update: u64) -> Result<(Vec<Gradients>, f64)> {
         let TigerSetting { ops, seed, .. } = *self.setting;
-        let share = examples.len().div_ceil(self.setting.shards.count());
-        let results = self.setting.shards.run(|shard| {
-            let Some(own) = examples.chunks(share).nth(shard) else {
-                return Ok(None);
-            };
+        let results = self.setting.shards.parts(examples.len(), |shard, part| {
+            let own = &examples[part];
             let batch = self.windows.batch(own);
             let draw = Draw {
                 seed,
@@ -193,7 +191,7 @@ impl Learner for Training<'_> {
             // The mean over the whole batch, as a sum over its shards.
             let loss = (loss * (own.len() as f64 / examples.len() as f64))?;
             let grads = Gradients::from(loss.backward()?);
-            Ok(Some((grads, f64::from(loss.to_scalar::<f32>()?), 1.0)))
+            Ok((grads, f64::from(loss.to_scalar::<f32>()?), 1.0))
         })?;
         Ok(epochs::over_shards(results))
     }
