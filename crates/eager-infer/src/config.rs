@@ -10,8 +10,9 @@ use crate::{InferError, Ranking, RankingWeights, Result};
 pub struct InferConfig {
     /// Prefixes kept on every level, in each stream. Official code 100.
     pub beams: usize,
-    /// Predictions of each stream that are merged (the paper's top-k), so that a merged list has `top_k` to `2 · top_k`
-    /// items. At most `beams`, unless `exact`. 20 is the largest cut-off of the paper's tables.
+    /// Predictions of each stream, and of the direct head where there is one, that are merged (the paper's top-k). A merged
+    /// list has at most `2 · top_k` items, `3 · top_k` with a head; where masks or narrow beams leave the lists short, it may
+    /// have fewer than `top_k`. At most `beams`, unless `exact`. 20 is the largest cut-off of the paper's tables.
     pub top_k: usize,
     /// How the streams' predictions are ranked. Paper: confidence; official code: sum.
     pub ranking: Ranking,

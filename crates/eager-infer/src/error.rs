@@ -49,15 +49,25 @@ pub enum InferError {
         /// How many histories.
         expected: usize,
     },
+    /// A node of a trie that no code ends at.
+    #[error("history {history}: node {node} is no leaf of the {stream} codes' trie")]
+    NotALeaf {
+        /// Place among the histories.
+        history: usize,
+        /// The node.
+        node: u32,
+        /// The stream's name.
+        stream: &'static str,
+    },
     /// Log-probabilities that are none.
     #[error(
-        "history {history}: the {stream} decoder's log-probabilities are not numbers; its weights have diverged"
+        "history {history}: the {part}'s log-probabilities are not numbers; the model's weights have diverged"
     )]
     NotANumber {
         /// Place among the histories.
         history: usize,
-        /// The stream's name.
-        stream: &'static str,
+        /// What computed them: a stream's decoder, or the direct head.
+        part: &'static str,
     },
     /// Model and codes that do not belong together.
     #[error("{0}; both must come from the same run")]

@@ -11,9 +11,9 @@ use crate::{InferConfig, InferError, ItemScore, Lists, Rank, Recommender, Result
 pub const TOP: usize = 10;
 
 /// The rank of every user's target, counted from 1; `None` where it is not in the list. Lists are as long as the search
-/// makes them ([`InferConfig::beams`] in a stream, up to `2 · top_k` merged), so a reciprocal rank counts to their end and a
-/// cut-off should not be above [`InferConfig::top_k`]. With [`InferConfig::mask_history`] a target that is also in the
-/// user's history has no rank: it cannot be hit.
+/// makes them (at most [`InferConfig::beams`] in a stream, `2 · top_k` merged, `3 · top_k` with a direct head), so a reciprocal
+/// rank counts to their end and a cut-off should not be above [`InferConfig::top_k`]. With [`InferConfig::mask_history`] a
+/// target that is also in the user's history has no rank: it cannot be hit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {

@@ -38,7 +38,7 @@ pub struct Recommender {
 /// What is predicted for one history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lists {
-    /// Both streams' first [`InferConfig::top_k`], merged; best first.
+    /// The first [`InferConfig::top_k`] of both streams and of the direct head, merged; best first.
     pub merged: Vec<Ranked>,
     /// Each stream's own list, as long as its beams give (with `exact`, every item); best first.
     pub streams: PerStream<Vec<ItemScore>>,
@@ -71,13 +71,11 @@ impl Recommender {
             )));
         }
         for stream in Stream::ALL {
-            let (rows, nodes) = (model.tokens(stream).dim(0)?, tries[stream].n_nodes());
-            // A token for each node, and a few special ones behind.
-            if !(nodes + 1..=nodes + 4).contains(&rows) {
+            let (own, nodes) = (model.nodes(stream), tries[stream].n_nodes());
+            if own != nodes {
+                let name = stream.name();
                 return Err(InferError::Mismatch(format!(
-                    "the model's {} decoder has {rows} tokens, the trie of the {} codes {nodes} nodes",
-                    stream.name(),
-                    stream.name()
+                    "the model's {name} decoder is of {own} nodes, the trie of the {name} codes has {nodes}"
                 )));
             }
         }
@@ -172,8 +170,8 @@ impl Recommender {
     }
 
     /// The `k` best items for every history (items oldest first, of which the newest `window - 1` are read), best first.
-    /// Each stream gives its first `top_k`, or `k` if that is more; a list is shorter than `k` only where beams or a
-    /// catalogue end.
+    /// Each stream gives its first `top_k`, or `k` if that is more; a list is shorter than `k` only where beams, masks or a
+    /// catalogue end it.
     ///
     /// # Errors
     /// When a history is empty or holds an unknown item, or a setting is outside its range.
@@ -429,11 +427,15 @@ impl Recommender {
             return Ok(None);
         };
         let all = vec![0..self.n_items() as u32; memory.rows.len()];
-        Ok(Some(self.ops.tree_scores(
-            &queries,
-            self.model.items(),
-            &all,
-        )?))
+        let scores = (self.ops).tree_scores(&queries, self.model.items(), &all)?;
+        let wrong = |&history: &usize| scores.row(history).iter().any(|x| x.is_nan());
+        if let Some(history) = (0..scores.len()).find(wrong) {
+            return Err(InferError::NotANumber {
+                history,
+                part: "direct head",
+            });
+        }
+        Ok(Some(scores))
     }
 
     /// Gives every item of `merged` its log-probability in `stream`: from the stream's own list, else by scoring it.

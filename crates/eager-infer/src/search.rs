@@ -212,10 +212,10 @@ impl Search<'_> {
         let mut paths = Vec::with_capacity(leaves.len());
         for (history, &leaf) in leaves.iter().enumerate() {
             if trie.item(leaf).is_none() {
-                return Err(InferError::UnknownItem {
+                return Err(InferError::NotALeaf {
                     history,
-                    item: leaf,
-                    items: trie.n_items(),
+                    node: leaf,
+                    stream: self.stream.name(),
                 });
             }
             let mut path = vec![leaf; levels];
@@ -300,7 +300,10 @@ impl Search<'_> {
                 if next.iter().any(|beam| beam.log_prob.is_nan()) {
                     return Err(InferError::NotANumber {
                         history,
-                        stream: self.stream.name(),
+                        part: match self.stream {
+                            Stream::Behaviour => "behaviour decoder",
+                            Stream::Semantic => "semantic decoder",
+                        },
                     });
                 }
                 keep(level, history, &mut next);

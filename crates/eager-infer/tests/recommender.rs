@@ -6,8 +6,9 @@ use std::collections::HashSet;
 
 use candle_core::Device;
 use common::{histories, recommender, slices};
+use eager_codes::{CodeTrie, ItemCodes};
 use eager_infer::{InferConfig, Metrics, Ranked, Ranking, Recommender, evaluate};
-use eager_model::{EagerConfig, PerStream};
+use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::{Dropout, Ops, Pass};
 
 /// The same items in the same order, but for neighbours that are equal within float noise.
@@ -218,7 +219,7 @@ fn threads_and_company_do_not_matter() {
         assert!(lists.iter().all(|list| list.len() == 10));
         for (at, history) in histories.iter().enumerate().step_by(60) {
             let alone = two.recommend(&[history], 10, &config).unwrap();
-            same(&alone[0], &lists[at]);
+            assert_eq!(alone[0], lists[at], "user {at}");
             let alone = plain.recommend(&[history], 10, &config).unwrap();
             same(&alone[0], &lists[at]);
         }
@@ -300,6 +301,31 @@ fn what_cannot_be_recommended_for_is_named() {
         ..InferConfig::default()
     };
     assert!(recommender.recommend(&[&[1]], 3, &config).is_err());
+}
+
+/// Codes of as many items are another model's if their trie has another number of nodes.
+#[test]
+fn codes_of_another_model_are_refused() {
+    let codes = |ordinals: [u32; 8]| ItemCodes::new(2, ordinals.to_vec(), vec![], vec![]).unwrap();
+    let own = codes([0, 0, 0, 1, 1, 0, 1, 1]);
+    let fewer = codes([0, 0, 0, 1, 0, 2, 0, 3]);
+    let trie = CodeTrie::new(&own).unwrap();
+    assert_eq!(CodeTrie::new(&fewer).unwrap().n_nodes() + 1, trie.n_nodes());
+    let catalogue = Catalogue {
+        tries: PerStream::from_fn(|_| &trie),
+        dims: PerStream::from_fn(|_| 4),
+    };
+    for other in Stream::ALL {
+        let weights = Weights::random(3, &Device::Cpu);
+        let model = Eager::new(&common::config(), &catalogue, weights).unwrap();
+        let mut codes = PerStream::from_fn(|_| own.clone());
+        codes[other] = fewer.clone();
+        let message = Recommender::new(model, codes, Ops::Fused)
+            .unwrap_err()
+            .to_string();
+        let fault = format!("the model's {} decoder is of 7 nodes", other.name());
+        assert!(message.contains(&fault), "{message}");
+    }
 }
 
 #[test]

@@ -5,10 +5,10 @@ mod common;
 use std::collections::HashMap;
 
 use candle_core::Tensor;
-use common::{histories, recommender, slices};
+use common::{config, histories, recommender, recommender_of, slices};
 use eager_codes::CodeTrie;
 use eager_infer::{InferConfig, Ranking, RankingWeights, Search};
-use eager_model::{Memory, Stream, TargetCodes};
+use eager_model::{EagerConfig, Memory, Stream, TargetCodes};
 use eager_ops::{Dropout, Ops, Pass, RowRanges};
 
 /// Log-probabilities of every leaf for the one history of `memory`: the decoder's teacher-forced pass, softmax in f64.
@@ -192,18 +192,55 @@ fn a_ranking_that_is_by_nothing_is_refused() {
 }
 
 #[test]
-fn weights_that_are_not_numbers_are_named() {
+fn a_node_that_is_no_leaf_is_named() {
     let recommender = recommender(Ops::Fused);
+    let memory = recommender.encode(&[&[1], &[2]]).unwrap();
+    for stream in Stream::ALL {
+        let search = recommender.search(stream);
+        let leaves = search.trie.level(search.trie.levels());
+        let prefixes = |node| search.prefixes(&memory, &[leaves.start, node]);
+        assert_eq!(prefixes(leaves.end - 1).unwrap().len(), 2);
+        for node in [0, leaves.start - 1, leaves.end] {
+            let message = prefixes(node).unwrap_err().to_string();
+            let fault = format!("history 1: node {node} is no leaf");
+            assert!(message.contains(&fault), "{message}");
+        }
+    }
+}
+
+/// What recommending says after one of the model's parameters was changed.
+fn fault_with(
+    config: &EagerConfig,
+    name: &str,
+    change: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> String {
+    let recommender = recommender_of(config, Ops::Fused);
     let parameters = recommender.model().parameters();
     let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().unwrap());
     let mut tensors: HashMap<_, _> = parameters.tensors().into_iter().map(copy).collect();
-    let norm = &tensors["semantic.norm.weight"];
-    let nan = Tensor::full(f32::NAN, norm.dims(), norm.device()).unwrap();
-    tensors.insert("semantic.norm.weight".to_owned(), nan);
+    let changed = change(&tensors[name]).unwrap();
+    tensors.insert(name.to_owned(), changed);
     parameters.set(&tensors).unwrap();
-    let message = recommender
-        .recommend(&[&[1, 2]], 3, &Default::default())
+    recommender
+        .recommend(&[&[1, 2]], 3, &InferConfig::default())
         .unwrap_err()
-        .to_string();
+        .to_string()
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_named() {
+    let nan = |like: &Tensor| Tensor::full(f32::NAN, like.dims(), like.device());
+    let message = fault_with(&config(), "semantic.norm.weight", nan);
     assert!(message.contains("the semantic decoder"), "{message}");
+    // The direct head alone reads the embedding of an item that is in no history.
+    let direct = EagerConfig {
+        direct_head: true,
+        ..config()
+    };
+    let last = |items: &Tensor| {
+        let (others, last) = (items.narrow(0, 0, 69)?, items.narrow(0, 69, 1)?);
+        Tensor::cat(&[&others, &nan(&last)?], 0)
+    };
+    let message = fault_with(&direct, "encoder.items", last);
+    assert!(message.contains("history 0: the direct head"), "{message}");
 }

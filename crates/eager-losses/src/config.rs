@@ -77,7 +77,8 @@ pub struct ContrastiveConfig {
 pub enum Masking {
     /// Each token of each code on its own with probability `ratio`, at least one a code (paper: m % of the tokens).
     Tokens,
-    /// One position, drawn once for a whole batch (official code).
+    /// One position, drawn once for a whole batch: the token that is masked there is also the one that is replaced (official
+    /// code).
     OnePosition,
 }
 

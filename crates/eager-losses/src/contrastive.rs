@@ -3,8 +3,8 @@
 //! The paper's form has positives only, `F(s, v)` with a metric `F`; the official code's is InfoNCE against sampled items.
 //! All take summaries already projected to the vectors' width, `[batch, w]`, and give the mean over the batch.
 //!
-//! candle's `abs` has derivative 1 at 0; the forms below multiply by a detached sign instead, which gives the usual
-//! subgradient (0 at 0).
+//! candle's `abs` has derivative 1 at 0; L1 multiplies by a detached sign instead, which gives the usual subgradient (0 at
+//! 0).
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::ops::log_softmax;
@@ -46,36 +46,19 @@ pub fn contrastive(
     }
 }
 
-/// Mean of `h(summary - vector)`, `h(x) = x²/2` where `|x| < 1`, else `|x| - 1/2`.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn smooth_l1(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
-    Ops::Fused.smooth_l1(summaries, vectors)
-}
-
 /// Mean of `|summary - vector|`.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn l1(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
+fn l1(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
     let x = (summaries - vectors)?;
     (x.detach().sign()? * x)?.mean_all()
 }
 
 /// Mean of `(summary - vector)²`.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn l2(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
+fn l2(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
     (summaries - vectors)?.sqr()?.mean_all()
 }
 
 /// Mean of `1 - cos(summary, vector)`; the cosine with a vector of length 0 is 0.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn cosine(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
+fn cosine(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
     let unit = |x: &Tensor| {
         let norm = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-16)?.sqrt()?;
         x.broadcast_div(&norm)
@@ -85,10 +68,7 @@ pub fn cosine(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
 }
 
 /// Mean of `-log softmax([s·v, s·n₁, s·n₂, …] / temperature)[0]`, a row's own target left out of its negatives.
-///
-/// # Errors
-/// When shapes differ.
-pub fn info_nce(
+fn info_nce(
     summaries: &Tensor,
     vectors: &Tensor,
     targets: &[u32],

@@ -7,7 +7,8 @@ use rand::Rng;
 use crate::Masking;
 
 /// Which tokens of `codes` codes of `levels` levels are taken: row numbers `code · levels + level`, ascending, at least
-/// one of every code. `ratio` counts for [`Masking::Tokens`] alone.
+/// one of every code. `ratio` counts for [`Masking::Tokens`] alone. With [`Masking::OnePosition`] all codes have one position:
+/// so do the parts of a batch, if `rng` is the same for each.
 pub fn masked(
     codes: usize,
     levels: usize,

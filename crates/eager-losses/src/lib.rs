@@ -10,7 +10,7 @@ pub use config::{
     ContrastiveConfig, GenerationConfig, Levels, LossConfig, LossConfigError, Masking, Metric,
     TransferConfig,
 };
-pub use contrastive::{Negatives, contrastive, cosine, info_nce, l1, l2, smooth_l1};
+pub use contrastive::{Negatives, contrastive};
 pub use corruption::{masked, replaced};
 pub use generation::generation;
 pub use transfer::{recognition, reconstruction};

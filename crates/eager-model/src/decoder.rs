@@ -87,7 +87,7 @@ pub(crate) const SUMMARY: u32 = 0;
 
 /// A stream's decoder.
 #[derive(Clone, Debug)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     /// `[nodes + specials, d]`: every node of the trie, then the special tokens.
     tokens: Tensor,
     embedding: Embedding,
@@ -128,8 +128,7 @@ impl Decoder {
     }
 
     /// Token embeddings: row i is node i of the trie, the special tokens stand behind.
-    #[must_use]
-    pub fn tokens(&self) -> &Tensor {
+    pub(crate) fn tokens(&self) -> &Tensor {
         &self.tokens
     }
 

@@ -89,7 +89,7 @@ impl Eager {
     /// Encodes histories, each of at most `window - 1` items and at least one.
     ///
     /// # Errors
-    /// When a history is longer, or holds an unknown item.
+    /// When a history is empty or longer, or holds an unknown item.
     pub fn encode(&self, pass: Pass<'_>, histories: &Histories) -> Result<Memory> {
         self.encoder.forward(pass, histories)
     }
@@ -166,6 +166,13 @@ impl Eager {
     #[must_use]
     pub fn tokens(&self, stream: Stream) -> &Tensor {
         self.decoders[stream].tokens()
+    }
+
+    /// Nodes of the trie that a stream's tokens are of.
+    #[must_use]
+    pub fn nodes(&self, stream: Stream) -> usize {
+        // The special tokens stand behind them.
+        self.decoders[stream].specials().start as usize
     }
 
     /// The embeddings of a stream's special tokens, `[specials, d]`.

@@ -170,6 +170,10 @@ impl Encoder {
 
     pub(crate) fn forward(&self, pass: Pass<'_>, histories: &Histories) -> Result<Memory> {
         let rows = &histories.rows;
+        // Later steps read the state at a history's newest item.
+        if let Some(history) = rows.iter().position(|r| r.is_empty()) {
+            candle_core::bail!("history {history} is empty: the encoder needs at least one item")
+        }
         if rows.longest() >= self.window {
             candle_core::bail!(
                 "a history of {} items in a window of {} positions holds at most {}: keep the newest",

@@ -15,7 +15,7 @@ mod vocabulary;
 mod weights;
 
 pub use config::{ConfigError, EagerConfig, FilterConfig, Guide, ItemTable};
-pub use decoder::{Decoded, Decoder, Decoding, TargetCodes};
+pub use decoder::{Decoded, Decoding, TargetCodes};
 pub use din::{Din, DinBatch, DinConfig, DinConfigError, DinScorer, DinStatistics};
 pub use eager::{Catalogue, Eager};
 pub use encoder::{Histories, Memory};

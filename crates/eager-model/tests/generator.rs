@@ -242,6 +242,8 @@ fn what_does_not_fit_is_refused_by_name() {
         memory.unwrap_err().to_string()
     };
     assert!(refused(&[9], &[0, 1]).contains("item 9"));
+    assert!(refused(&[0, 1], &[0, 0, 2]).contains("history 0 is empty"));
+    assert!(refused(&[0, 1], &[0, 2, 2]).contains("history 1 is empty"));
     assert!(refused(&[0; 6], &[0, 6]).contains("at most 5"));
     assert!(refused(&[0; 6], &[0, 5]).contains("offsets end at 5"));
     assert!(TargetCodes::new(&tries.behaviour, &[9]).is_err());

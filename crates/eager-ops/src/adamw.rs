@@ -324,15 +324,12 @@ impl AdamW {
             let spans = p.trainable.spans();
             let var = &p.trainable.var;
             match (&mut p.moments, grad) {
-                (Moments::Cpu(moments), _) => {
-                    var.inplace_op1(&UpdateOp {
-                        update,
-                        spans,
-                        grad: &p.grad.sum,
-                        moments: Mutex::new(moments),
-                    })?;
-                    p.grad.forget();
-                }
+                (Moments::Cpu(moments), _) => var.inplace_op1(&UpdateOp {
+                    update,
+                    spans,
+                    grad: &p.grad.sum,
+                    moments: Mutex::new(moments),
+                })?,
                 #[cfg(feature = "cuda")]
                 (Moments::Device(_), Some(grad)) if cuda::is_cuda_f32(&grad) => {}
                 (Moments::Device(moments), Some(grad)) => {
@@ -406,6 +403,7 @@ impl AdamW {
 impl Summed {
     /// The sum of dense gradients and of those of rows, in their order; returns the square of its norm.
     fn set(&mut self, dense: &[&Tensor], rows: &[&RowGradients], n: usize) -> Result<f64> {
+        self.forget();
         if rows.is_empty() {
             self.rows = None;
             self.sum.resize(n, 0.0);
@@ -436,7 +434,8 @@ impl Summed {
         Ok(squares(&self.sum))
     }
 
-    /// Zeros again what rows have set, so that the next step need not zero everything.
+    /// Zeros again what rows have set, so that a step need not zero everything. It is the next step that does so, since the
+    /// one before may have ended with an error.
     fn forget(&mut self) {
         for range in self.rows.iter_mut().flat_map(|rows| rows.drain(..)) {
             self.sum[range].fill(0.0);

@@ -33,6 +33,9 @@ impl Dropout {
 
     /// Drops each element with probability `p` in `[0, 1)` and scales the others by `1 / (1 - p)`.
     /// The mask depends on `seed`, `step` and the call order within the pass.
+    ///
+    /// # Panics
+    /// When `p` is not in `[0, 1)`.
     pub fn new(p: f32, seed: u64, step: u64) -> Self {
         assert!(
             (0.0..1.0).contains(&p),

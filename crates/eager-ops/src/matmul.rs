@@ -1,9 +1,12 @@
 //! Row-major matrix products through the `gemm` crate, without a graph.
 //!
-//! A row of `x·wᵀ` has the same bits whatever stands in the other rows and however many there are, which is what makes a
-//! user's scores the same alone and in a batch. `gemm` sums an element's products one after the other, but for few rows it
-//! takes other ways round; such products are made here, in the order of the large ones: by [`few_rows`] on a CPU with AVX2,
-//! else with rows of zeros below.
+//! A row of `x·wᵀ`, of three columns or more, has the same bits whatever stands in the other rows and however many there
+//! are, which is what makes a user's scores the same alone and in a batch. `gemm` sums an element's products one after the
+//! other, but for few rows it takes other ways round; such products are made here, in the order of the large ones: by
+//! [`few_rows`] on a CPU with AVX2, else with rows of zeros below. Long sums it cuts into blocks, whose length hangs on the
+//! number of rows and on the caches; they are cut here before it sees them, and each block's sum is added to the element.
+
+use std::ops::Range;
 
 use gemm::Parallelism;
 
@@ -61,24 +64,44 @@ impl<'a> Matrix<'a> {
             ..self
         }
     }
+
+    /// Some of its columns. There must be a row.
+    fn columns(self, columns: Range<usize>) -> Self {
+        Self {
+            data: &self.data[columns.start * self.col_stride..],
+            cols: columns.len(),
+            ..self
+        }
+    }
 }
+
+/// Products that `gemm` sums in one go on every processor, if there are no more.
+const LONGEST_SUM: usize = 512;
 
 /// Elements of a product up to which `gemm` sums the products of two operands that lie along the sum in lanes.
 const SUMMED_IN_LANES: usize = 16 * 16;
 
-/// Fewest rows of `a·b` that are summed as those of a large product.
-fn fewest_rows(a: Matrix<'_>, b: Matrix<'_>) -> usize {
+/// `out = a·b`, or `out += a·b` with `accumulate`; `out` is row-major `[a.rows, b.cols]`.
+pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
+    assert_eq!(a.cols, b.rows, "inner dimensions");
     let along_the_sum = a.col_stride == 1 && b.row_stride == 1;
-    if along_the_sum && a.rows > 0 && b.cols > 0 {
-        (SUMMED_IN_LANES / b.cols + 1).max(2)
-    } else {
-        0
+    if !along_the_sum || a.rows == 0 || b.cols == 0 {
+        return product(out, a, b, accumulate);
+    }
+    // Even blocks, as `gemm` cuts: one of a product or two would be summed in another way.
+    let blocks = a.cols.div_ceil(LONGEST_SUM).max(1);
+    let length = a.cols.div_ceil(blocks).max(1);
+    for first in (0..a.cols.max(1)).step_by(length) {
+        let block = first..a.cols.min(first + length);
+        let (a, b) = (a.columns(block.clone()), b.t().columns(block).t());
+        along_the_rows(out, a, b, accumulate || first > 0);
     }
 }
 
-/// `out = a·b`, or `out += a·b` with `accumulate`; `out` is row-major `[a.rows, b.cols]`.
-pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
-    let rows = fewest_rows(a, b);
+/// [`matmul`] of rows that lie along the sum, of at most [`LONGEST_SUM`] products.
+fn along_the_rows(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
+    // Fewest rows that are summed as those of a large product.
+    let rows = (SUMMED_IN_LANES / b.cols + 1).max(2);
     if a.rows >= rows {
         return product(out, a, b, accumulate);
     }
@@ -92,9 +115,15 @@ pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: 
             || few_rows::product(v3, out, a, b, accumulate),
         );
     }
-    let (elements, held) = (a.rows * b.cols, a.rows * a.cols);
+    let elements = a.rows * b.cols;
     let mut padded = vec![0.0; rows * a.cols];
-    padded[..held].copy_from_slice(&a.data[..held]);
+    for (i, row) in padded
+        .chunks_exact_mut(a.cols.max(1))
+        .take(a.rows)
+        .enumerate()
+    {
+        row.copy_from_slice(&a.data[i * a.row_stride..][..a.cols]);
+    }
     let mut more = vec![0.0; rows * b.cols];
     more[..elements].copy_from_slice(&out[..elements]);
     product(&mut more, Matrix::new(&padded, rows, a.cols), b, accumulate);
@@ -179,7 +208,6 @@ mod few_rows {
 }
 
 fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
-    assert_eq!(a.cols, b.rows, "inner dimensions");
     assert!(
         out.len() >= a.rows * b.cols,
         "product {}x{} over {} elements",
@@ -199,9 +227,10 @@ fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
     } else {
         Parallelism::None
     };
-    // SAFETY: `Matrix::new` and the assertion above bound every access: element (i, j) of an operand
-    // lies at `i·row_stride + j·col_stride < rows·cols ≤ len`. `out` is borrowed mutably, so it
-    // overlaps neither operand.
+    // SAFETY: the assertion above bounds every access to `out`. Element (i, j) of an operand lies at
+    // `i·row_stride + j·col_stride`, inside its data by the assertions of `Matrix::new` and
+    // `Matrix::strided`, and so for some of its columns; `matmul` asserts that the inner dimensions are
+    // the same. `out` is borrowed mutably, so it overlaps neither operand.
     unsafe {
         gemm::gemm(
             a.rows,
@@ -247,6 +276,11 @@ mod tests {
             (128, 3),
             (130, 9),
             (64, 201),
+            // Longer than one sum, evenly and unevenly.
+            (1024, 47),
+            (1100, 47),
+            (1100, 128),
+            (1100, 1),
         ] {
             let w: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.37).cos()).collect();
             let x: Vec<f32> = (0..300 * k).map(|i| (i as f32 * 0.71).sin()).collect();

@@ -9,7 +9,7 @@ use eager::train::objective::{Draw, Items, Objective};
 use eager_codes::{CodeTrie, CodesConfig, ItemCodes, Variant, Vectors};
 use eager_data::Batch;
 use eager_losses::{LossConfig, Metric};
-use eager_model::{Catalogue, Eager, EagerConfig, FilterConfig, PerStream, Stream, Weights};
+use eager_model::{Catalogue, Eager, EagerConfig, FilterConfig, Guide, PerStream, Stream, Weights};
 use eager_ops::{Dropout, Gradients, Leaves, Ops, Pass};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -280,6 +280,66 @@ fn the_fused_path_agrees_with_the_plain_one() {
                 );
             }
         }
+    }
+}
+
+/// Where the transfer task reaches the semantic stream: by its guide alone, unless that is detached.
+#[test]
+fn a_detached_guide_ends_the_transfer_task_s_gradient() {
+    let items = items(Variant::Plain, DType::F32);
+    let mut losses = LossConfig::default();
+    losses.generation.semantic = 0.0;
+    losses.contrastive.semantic = 0.0;
+    for guide in [Guide::Summary, Guide::Projection] {
+        for detach_guide in [true, false] {
+            let config = small(EagerConfig {
+                guide,
+                detach_guide,
+                ..EagerConfig::default()
+            });
+            let model = model(&config, &items, Weights::random(1, &Device::Cpu));
+            let loss = loss(&model, &items, &losses, Ops::Fused);
+            let grads = loss.backward().unwrap();
+            for (parameter, var, _) in model.parameters().parts() {
+                if parameter.starts_with("semantic.") {
+                    // A summary that guides as it is has not been projected.
+                    let read =
+                        guide == Guide::Projection || !parameter.starts_with("semantic.projection");
+                    assert_eq!(
+                        grads.get(&var).is_some(),
+                        read && !detach_guide,
+                        "{guide:?}, detached {detach_guide}: {parameter}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The reconstruction trains the behaviour tokens that it is scored against, unless they are detached.
+#[test]
+fn detached_tokens_are_not_trained_by_what_is_scored_against_them() {
+    let items = items(Variant::Plain, DType::F32);
+    let config = small(EagerConfig::default());
+    let model = model(&config, &items, Weights::random(1, &Device::Cpu));
+    let mut losses = LossConfig::default();
+    (losses.generation.behaviour, losses.generation.semantic) = (0.0, 0.0);
+    (losses.contrastive.behaviour, losses.contrastive.semantic) = (0.0, 0.0);
+    losses.transfer.recognition = 0.0;
+    losses.transfer.mask_ratio = 1.0; // so that no node's token is read, only special ones behind them
+    let parts = model.parameters().parts();
+    let tokens = parts.iter().find(|(name, ..)| name == "behaviour.tokens");
+    let (_, tokens, _) = tokens.unwrap();
+    let nodes = items.tries.behaviour.n_nodes();
+    for detach_tokens in [true, false] {
+        losses.transfer.detach_tokens = detach_tokens;
+        let loss = loss(&model, &items, &losses, Ops::Fused);
+        let grads = loss.backward().unwrap();
+        let grad = flat(grads.get(tokens).unwrap());
+        let (scored, read) = grad.split_at(nodes * config.d_model);
+        let trained = |rows: &[f64]| rows.iter().any(|x| *x != 0.0);
+        assert!(trained(read));
+        assert_eq!(trained(scored), !detach_tokens);
     }
 }
 

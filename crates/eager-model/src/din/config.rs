@@ -88,7 +88,8 @@ impl DinConfig {
                 "at least one number, each 1 or more",
             )?;
         }
-        let good = (0.0..1.0).contains(&self.dropout);
+        // As it is used: a number just below 1 is 1 in single precision.
+        let good = (0.0..1.0).contains(&(self.dropout as f32));
         check("dropout", self.dropout.to_string(), good, "0 to below 1")?;
         for (field, value) in [
             ("init_std", self.init_std),

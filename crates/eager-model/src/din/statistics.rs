@@ -51,12 +51,23 @@ impl DinStatistics {
     /// # Errors
     /// When `batch` is another model's.
     pub fn update(&mut self, batch: &Self, momentum: f64) -> Result<()> {
+        if self.widths() != batch.widths() {
+            candle_core::bail!(
+                "DIN: statistics of widths {:?} cannot move to a batch's of {:?}, which is another model's",
+                self.widths(),
+                batch.widths()
+            )
+        }
         let towards = |s: &Tensor, batch: &Tensor| (s * (1.0 - momentum))? + (batch * momentum)?;
         for (s, batch) in self.0.iter_mut().zip(&batch.0) {
             s.mean = towards(&s.mean, &batch.mean)?;
             s.var = towards(&s.var, &batch.var)?;
         }
         Ok(())
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        self.0.iter().map(|s| s.mean.elem_count()).collect()
     }
 
     /// By name, to save beside the weights; no name is a parameter's.

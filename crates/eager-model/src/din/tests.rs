@@ -303,6 +303,13 @@ fn running_statistics_move_and_come_back() {
     assert_eq!((mean(&back), saved.len()), (mean(&running), 1));
     let message = DinStatistics::take(&config, &mut saved, &Device::Cpu).unwrap_err();
     assert!(message.to_string().contains("another configuration"));
+    let other = DinConfig {
+        batch_norm: false,
+        ..config
+    };
+    let fewer = DinStatistics::new(&other, &Device::Cpu).unwrap();
+    let message = running.update(&fewer, 0.1).unwrap_err();
+    assert!(message.to_string().contains("another model"), "{message}");
 }
 
 #[test]
@@ -327,6 +334,12 @@ fn a_bad_configuration_is_told() {
     };
     let message = bad.validate().unwrap_err().to_string();
     assert!(message.contains("`unit` is [64, 0]"), "{message}");
+    let all = DinConfig {
+        dropout: 0.999_999_99,
+        ..Default::default()
+    };
+    let message = all.validate().unwrap_err().to_string();
+    assert!(message.contains("`dropout` is 0.99999999"), "{message}");
     assert!(DinConfig::default().validate().is_ok());
     assert!(serde_json::from_str::<DinConfig>(r#"{"widht": 3}"#).is_err());
 }

@@ -72,6 +72,31 @@ fn rows_as_leaves_train_the_table_bit_for_bit() {
     }
 }
 
+/// A step that is refused leaves no gradient behind, which the next one would add to.
+#[test]
+fn a_refused_step_leaves_no_rows_behind() {
+    let mut rng = ChaCha8Rng::seed_from_u64(15);
+    let start = random(&mut rng, &[20, 4]);
+    let train = |refused: bool| {
+        let var = Var::from_tensor(&start.copy().unwrap()).unwrap();
+        let trainable = vec![Trainable::new("table", var.clone())];
+        let mut optimiser = AdamW::new(trainable, AdamWConfig::default()).unwrap();
+        let gradients = |ids: &[u32], factor: f64| {
+            let leaves = Leaves::default();
+            let rows = leaves.rows(Ops::Fused, &var, ids).unwrap();
+            let loss = (rows.sqr().unwrap() * factor).unwrap().sum_all().unwrap();
+            leaves.gradients(loss.backward().unwrap()).unwrap()
+        };
+        if refused {
+            let shards = [gradients(&[3, 5], 1.0), gradients(&[9], f64::INFINITY)];
+            assert!(optimiser.step(&shards, 0.01).is_err());
+        }
+        let norm = optimiser.step(&[gradients(&[5, 7], 1.0)], 0.01).unwrap();
+        (norm, values(&var))
+    };
+    assert_eq!(train(true), train(false));
+}
+
 /// Gradients past the graph are those of the graph, bit for bit: of layers with and without memory, of one that is used twice, of
 /// one that something else reads too, and of rows of a table that are gathered, some twice, and scored against, more than once.
 #[test]

@@ -82,12 +82,13 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn frequency_filters_of_all_and_of_the_last_position() {
     let mut rng = ChaCha8Rng::seed_from_u64(25);
-    let sequences: [(usize, usize, usize, &[usize]); 5] = [
+    let sequences: [(usize, usize, usize, &[usize]); 6] = [
         (1, 1, 1, &[1]),
         (7, 2, 5, &[7, 7, 7]),
         (10, 6, 17, &[3, 0, 10, 1]),
         (12, 3, 8, &[12, 2, 11, 5]),
         (4, 2, 3, &[0, 0]),
+        (10, 6, 1, &[3, 0, 10, 1]),
     ];
     for (length, frequencies, d, lengths) in sequences {
         let rows = Segments::from_lengths(lengths);

@@ -1,20 +1,27 @@
 //! The whole loss of a batch, or of a shard of one: `L = L_gen + λ₁·L_con + λ₂·(L_recon + L_recog)` (paper §3.5).
 //!
 //! One pass of the encoder, one of each decoder, one of the auxiliary decoder over the masked, the true and the replaced
-//! codes together. Parts whose weight is 0 are not computed. All that is random is drawn from (seed, update, shard).
+//! codes together. Parts whose weight is 0 are not computed. All that is random is drawn from (seed, update, shard), or from
+//! (seed, update) where shards share it.
 
 use candle_core::{DType, Result, Tensor};
 use eager_codes::CodeTrie;
 use eager_data::Batch;
 use eager_losses::{
-    LossConfig, Metric, Negatives, contrastive, generation, masked, recognition, reconstruction,
-    replaced,
+    LossConfig, Masking, Metric, Negatives, TransferConfig, contrastive, generation, masked,
+    recognition, reconstruction, replaced,
 };
 use eager_model::{Eager, Histories, PerStream, Stream, TargetCodes, TransferCodes};
 use eager_ops::{Pass, RowRanges};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+
+/// Of the draws that shards share: InfoNCE's negatives.
+const NEGATIVES: u64 = 0x6e65_6761_7469_7665; // "negative"
+
+/// Of the draws that shards share: the one position that is masked and replaced.
+const POSITION: u64 = 0x706f_7369_7469_6f6e; // "position"
 
 /// What the losses know of the items.
 #[derive(Debug)]
@@ -37,20 +44,39 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// Draws that all shards of an update share.
-    fn shared(self) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0x6e65_6761_7469_7665); // "negative"
+    /// Draws of `what` that all shards of an update share.
+    fn shared(self, what: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ what);
         rng.set_stream(self.update);
         rng
     }
 
     /// Draws of the shard alone: the transfer task's, in the order of [`masked`] for the reconstruction, [`masked`] for the
-    /// recognition, [`replaced`].
+    /// recognition, [`replaced`]. With [`Masking::OnePosition`] it is [`replaced`] alone.
     #[must_use]
     pub fn own(self) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(self.shard as u64));
         rng.set_stream(self.update);
         rng
+    }
+
+    /// The tokens of `codes` codes of `levels` levels to mask, and those to replace. `own` are the shard's draws, which
+    /// [`Masking::OnePosition`] does not take: it has one position for both, and for the whole batch.
+    fn taken(
+        self,
+        task: &TransferConfig,
+        (codes, levels): (usize, usize),
+        own: &mut ChaCha8Rng,
+    ) -> [Vec<u32>; 2] {
+        match task.masking {
+            Masking::Tokens => [task.mask_ratio, task.replace_ratio]
+                .map(|ratio| masked(codes, levels, task.masking, ratio, own)),
+            Masking::OnePosition => {
+                let mut rng = self.shared(POSITION);
+                let rows = masked(codes, levels, task.masking, task.mask_ratio, &mut rng);
+                [rows.clone(), rows]
+            }
+        }
     }
 
     /// The seed of the shard's dropout.
@@ -213,8 +239,7 @@ impl Objective<'_> {
         let task = &self.config.transfer;
         let (n, levels) = (codes.len(), codes.levels);
         let mut rng = self.draw.own();
-        let masked_rows = masked(n, levels, task.masking, task.mask_ratio, &mut rng);
-        let replaced_rows = masked(n, levels, task.masking, task.replace_ratio, &mut rng);
+        let [masked_rows, replaced_rows] = self.draw.taken(task, (n, levels), &mut rng);
         let tree = &self.items.tries.behaviour;
         let nodes: Vec<_> = (1..=levels).map(|l| tree.level(l)).collect();
 
@@ -384,7 +409,7 @@ fn negatives(
         return Ok(None);
     }
     let n = items.tries.behaviour.n_items() as u32;
-    let mut rng = draw.shared();
+    let mut rng = draw.shared(NEGATIVES);
     let ids: Vec<u32> = (0..config.contrastive.negatives)
         .map(|_| rng.random_range(0..n))
         .collect();
@@ -396,4 +421,60 @@ fn negatives(
         })
     })
     .map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shards of an update, and what each masks and replaces in codes of three levels.
+    fn shards(task: &TransferConfig, update: u64) -> [(ChaCha8Rng, [Vec<u32>; 2]); 2] {
+        [(0, 5), (1, 4)].map(|(shard, codes)| {
+            let draw = Draw {
+                seed: 3,
+                update,
+                shard,
+            };
+            let mut own = draw.own();
+            let rows = draw.taken(task, (codes, 3), &mut own);
+            (own, rows)
+        })
+    }
+
+    #[test]
+    fn shards_of_an_update_mask_and_replace_one_position() {
+        let task = LossConfig::official().transfer;
+        let mut drawn = [false; 3];
+        for update in 0..50 {
+            let [(_, a), (_, b)] = shards(&task, update);
+            assert_eq!((a[0].len(), b[0].len()), (5, 4));
+            assert_eq!((&a[0], &b[0]), (&a[1], &b[1]), "both tasks have it");
+            assert_eq!(a[0][..4], b[0], "both shards have it");
+            drawn[a[0][0] as usize] = true;
+        }
+        assert_eq!(drawn, [true; 3], "each update draws anew");
+    }
+
+    #[test]
+    fn shards_draw_single_tokens_for_themselves() {
+        let task = TransferConfig {
+            mask_ratio: 0.3,
+            ..TransferConfig::default()
+        };
+        let shards = shards(&task, 7);
+        for (shard, (mut own, rows)) in shards.into_iter().enumerate() {
+            let draw = Draw {
+                seed: 3,
+                update: 7,
+                shard,
+            };
+            let mut want = draw.own();
+            for (rows, ratio) in rows.into_iter().zip([0.3, 0.5]) {
+                let codes = 5 - shard;
+                assert_eq!(rows, masked(codes, 3, Masking::Tokens, ratio, &mut want));
+            }
+            // The tokens to replace them with are drawn next.
+            assert_eq!(own.random::<u64>(), want.random::<u64>());
+        }
+    }
 }
