@@ -62,12 +62,17 @@ const SETTINGS: &str = r#"set = ["text.encoder=lsa", "behaviour.training.max_epo
     "model.feed_forward=32", "model.decoder_layers=1", "training.max_epochs=1", "training.valid_users=100",
     "eval.infer.beams=20", "eval.bootstrap.resamples=50", "eval.exact_users=0"#;
 
-fn tables(root: &Path, extra: &[&str]) -> (bool, String) {
+/// `eager tables` on a file in `root`, whose runs and results are there too.
+fn command(root: &Path, table: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eager"));
-    command.arg("tables").arg(root.join("tiny.toml"));
+    command.arg("tables").arg(root.join(table));
     command.arg("--out").arg(root.join("runs"));
     command.arg("--results").arg(root.join("results"));
-    let output = command.args(extra).output().unwrap();
+    command
+}
+
+fn tables(root: &Path, extra: &[&str]) -> (bool, String) {
+    let output = command(root, "tiny.toml").args(extra).output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.success(), log)
 }
@@ -148,8 +153,25 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     assert!(!root.join("runs").exists(), "{log}");
     std::fs::write(root.join("tiny.toml"), &plan).unwrap();
 
+    // So is a dataset that is none, or a run.
+    for wrong in [["--datasets", "demo,deno"], ["--runs", "tiny-sun"]] {
+        let output = command(root, "tiny.toml").args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(!root.join("runs").exists(), "{output:?}");
+    }
+
     let (_, log) = tables(root, &["--collect"]);
     assert!(read("tiny.md").contains("No run is there yet"), "{log}");
+
+    // A name with a dot is a name of its own.
+    std::fs::copy(root.join("tiny.toml"), root.join("tiny.2.toml")).unwrap();
+    let collected = command(root, "tiny.2.toml").arg("--collect").status();
+    assert!(collected.unwrap().success());
+    let itself = format!("eager tables {}", root.join("tiny.2.toml").display());
+    for form in ["md", "html"] {
+        let page = read(&format!("tiny.2.{form}"));
+        assert!(page.contains(&itself), "{page}");
+    }
 
     // One run of them, with a baseline that the others could be compared with if they were there.
     let (done, log) = tables(root, &["--runs", "tiny-split"]);
@@ -294,4 +316,45 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
         !done && log.contains("tiny-sum-2.json: its text encoder is minilm"),
         "{log}"
     );
+}
+
+/// Otherwise the run would go on with nobody to read it, and the same command given again would meet it there.
+#[cfg(target_os = "linux")]
+#[test]
+fn sigterm_ends_the_run_too() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::{Duration, Instant};
+
+    let root = tempfile::tempdir().unwrap();
+    let plan = PLAN
+        .replace("SETTINGS", &format!("{SETTINGS}\"]"))
+        .replace("SUM", &format!("{SETTINGS}\"]"));
+    std::fs::write(root.path().join("tiny.toml"), plan).unwrap();
+    let mut tables = command(root.path(), "tiny.toml")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    let wait = |found: &mut dyn FnMut() -> bool, what: &str| {
+        while !found() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let children = format!("/proc/{0}/task/{0}/children", tables.id());
+    let mut child = String::new();
+    let mut begun = || {
+        child = std::fs::read_to_string(&children).unwrap_or_default();
+        !child.trim().is_empty()
+    };
+    wait(&mut begun, "no run was begun");
+    let killed = Command::new("kill")
+        .args(["-TERM", &tables.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    // As a shell and a supervisor see a process that did not catch it.
+    assert_eq!(tables.wait().unwrap().signal(), Some(15));
+    let run = format!("/proc/{}", child.trim());
+    wait(&mut || !Path::new(&run).exists(), "the run goes on");
+    assert!(!root.path().join("results/tiny.md").exists());
 }

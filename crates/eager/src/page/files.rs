@@ -128,6 +128,12 @@ impl RunFiles {
                 .iter()
                 .any(|record: &StageRecord| record.stage == stage)
         };
+        // Or it is being trained, or was when its command ended. Else its folder is of what the run was before.
+        let begun = |stage| done(stage) || file(stage, "inputs.json").exists();
+        let log = |stage| match begun(stage) {
+            true => read_log(&file(stage, "metrics.jsonl")),
+            false => Ok(vec![]),
+        };
         if let Some(record) = records.iter().find(|record| record.stage == Stage::Eval) {
             config.eval = serde_json::from_value(record.config["eval"].clone())
                 .with_context(|| file(Stage::Eval, "stage.json").display().to_string())?;
@@ -159,16 +165,28 @@ impl RunFiles {
         } else {
             (None, None, None)
         };
+        let (behaviour_report, behaviour_outcome) = if begun(Stage::Behaviour) {
+            (
+                read_json(&file(Stage::Behaviour, "report.json"))?,
+                read_json(&file(Stage::Behaviour, "outcome.json"))?,
+            )
+        } else {
+            (None, None)
+        };
+        let outcome = match begun(Stage::Model) {
+            true => read_json(&file(Stage::Model, "outcome.json"))?,
+            false => None,
+        };
         let files = Self {
             name: name(root)?,
             config_digest: sha256(config_text.as_bytes()),
             config,
             config_text,
-            behaviour_log: read_log(&file(Stage::Behaviour, "metrics.jsonl"))?,
-            behaviour_report: read_json(&file(Stage::Behaviour, "report.json"))?,
-            behaviour_outcome: read_json(&file(Stage::Behaviour, "outcome.json"))?,
-            model_log: read_log(&file(Stage::Model, "metrics.jsonl"))?,
-            outcome: read_json(&file(Stage::Model, "outcome.json"))?,
+            behaviour_log: log(Stage::Behaviour)?,
+            behaviour_report,
+            behaviour_outcome,
+            model_log: log(Stage::Model)?,
+            outcome,
             root: root.to_owned(),
             records,
             data,

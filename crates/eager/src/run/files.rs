@@ -89,7 +89,7 @@ pub(super) fn outputs(folder: &Path) -> Result<BTreeMap<String, String>> {
     ];
     let mut outputs = BTreeMap::new();
     for entry in entries(folder)? {
-        if NOT_AT_THE_TOP.contains(&entry.as_str()) {
+        if NOT_AT_THE_TOP.contains(&entry.as_str()) || entry.starts_with('.') {
             continue;
         }
         let mut digest = |file: &Path, name: &str| -> Result<()> {

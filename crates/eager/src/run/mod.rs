@@ -122,7 +122,7 @@ impl Run {
     /// - Anything else: `body` runs in an empty folder.
     ///
     /// Outputs are all files that `body` leaves, but for `checkpoints/`, `tensorboard/` and `metrics.jsonl` at the top of
-    /// the folder, which say how the outputs came about. `body` writes them with [`write_atomic`] or the like.
+    /// the folder, which say how the outputs came about, and hidden files, which are a file manager's. `body` writes them with [`write_atomic`] or the like.
     ///
     /// `wall_seconds` of a stage that was interrupted adds the attempts, each from its start to the last file it wrote:
     /// what was done after that had to be done again.
@@ -321,7 +321,8 @@ impl Begun {
 }
 
 /// The records of a run's stages that belong together, in their order. A stage whose inputs were made anew since, by a command
-/// that ended before it, is none of them, and neither is what was made of it.
+/// that ended before it, is none of them, and neither is what was made of it. Where the run is evaluated, neither is a stage that
+/// its figures do not come from, which another command with the same `--run` has left.
 ///
 /// # Errors
 /// When a record cannot be read.
@@ -330,6 +331,15 @@ pub fn records(root: &Path) -> Result<Vec<StageRecord>> {
     for stage in Stage::ALL {
         let record: Option<StageRecord> = read_json(&root.join(stage.name()).join(RECORD))?;
         kept.extend(record.filter(|record| record.made_of(&kept)));
+    }
+    if kept.last().is_some_and(|last| last.stage == Stage::Eval) {
+        let mut needed = vec![Stage::Eval];
+        for record in kept.iter().rev() {
+            if needed.contains(&record.stage) {
+                needed.extend(Stage::ALL.into_iter().filter(|&other| record.reads(other)));
+            }
+        }
+        kept.retain(|record| needed.contains(&record.stage));
     }
     Ok(kept)
 }

@@ -88,6 +88,14 @@ pub struct StageRecord {
 }
 
 impl StageRecord {
+    /// Whether it was made of what `other` left.
+    pub(super) fn reads(&self, other: Stage) -> bool {
+        let prefix = format!("{other}/");
+        self.input_parts
+            .keys()
+            .any(|name| name.starts_with(&prefix))
+    }
+
     /// Whether what it was made of is what the stages before it, `others`, hold now.
     pub(super) fn made_of(&self, others: &[Self]) -> bool {
         Stage::ALL.into_iter().all(|source| {

@@ -93,6 +93,10 @@ fn a_stage_made_of_what_is_there_no_more_is_no_part_of_the_run() {
     let made = run.stage(Stage::Text, &2, 1, &[&data], &[], writes("others", &count));
     assert!(!made.unwrap().1);
     assert_eq!(stages(), [Stage::Data, Stage::Text]);
+    // Another command's model of the data alone: the texts are there, but its figures are not of them.
+    let other = stage(Stage::Model, "another's weights", &[&data]);
+    stage(Stage::Eval, "its figures", &[&data, &other]);
+    assert_eq!(stages(), [Stage::Data, Stage::Model, Stage::Eval]);
 }
 
 #[test]
@@ -107,9 +111,14 @@ fn files_that_no_stage_wrote_stay_and_change_nothing() {
     let note = run.folder(Stage::Data).join("note.txt");
     std::fs::write(&note, "looked at on Monday").unwrap();
     assert!(stage().1);
+    // A file manager's, written while the stage is being done again.
+    let hidden = run.folder(Stage::Data).join(".DS_Store");
+    std::fs::write(&hidden, "places").unwrap();
     std::fs::remove_file(run.folder(Stage::Data).join("out.txt")).unwrap();
     assert!(!stage().1);
-    assert!(note.exists() && count.get() == 2);
+    assert!(note.exists() && hidden.exists() && count.get() == 2);
+    std::fs::write(&hidden, "other places").unwrap();
+    assert!(stage().1);
 }
 
 #[test]

@@ -95,14 +95,14 @@ impl Table {
                 let _ = writeln!(
                     out,
                     "| *{} less the paper* | {} |{empty}",
-                    row.title,
+                    in_cell(&row.title),
                     cells.join(" | ")
                 );
             }
         }
         out.push('\n');
         for against in self.baselines() {
-            head(out, &format!("less {against}"), &[]);
+            head(out, &format!("less {}", in_cell(against)), &[]);
             for row in &self.rows {
                 let Some(differences) = row.less(against) else {
                     continue;

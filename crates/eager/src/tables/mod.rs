@@ -3,6 +3,7 @@
 //! that stands under the table; what a run leaves for tables is kept beside them ([`Record`]), so that a table can be made
 //! again, and compared user by user, where the run's folder is long gone.
 
+mod child;
 mod markdown;
 mod overlap;
 mod page;
@@ -13,12 +14,14 @@ mod section;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 use eager_data::Manifest;
 
 use crate::cli::{Usage, print};
 use crate::run::{write_atomic, write_json};
+
+use child::Children;
 
 pub use plan::{List, Plan, Row};
 pub use record::Record;
@@ -94,28 +97,37 @@ pub fn run(args: &Tables) -> Result<()> {
         args.datasets.clone()
     };
     let seeds = args.seeds.unwrap_or(plan.seeds);
+    // What is wrong with the last row of the last dataset is said before the first is run.
+    let wrong = |error: anyhow::Error| Usage::new(&error);
     for wanted in &args.runs {
-        ensure!(
-            plan.rows.iter().any(|row| &row.run == wanted),
-            "--runs {wanted}: the table {} has no such run; it has {}",
-            args.table,
-            plan.runs().join(", ")
-        );
+        if plan.rows.iter().all(|row| &row.run != wanted) {
+            return Err(wrong(anyhow!(
+                "--runs {wanted}: the table {} has no such run; it has {}",
+                args.table,
+                plan.runs().join(", ")
+            ))
+            .into());
+        }
     }
-    let mut sections = Vec::new();
+    let mut manifests = Vec::new();
     for name in &datasets {
-        let manifest = Manifest::find(name)?;
+        let manifest = Manifest::find(name).map_err(|error| wrong(error.into()))?;
+        for row in &plan.rows {
+            row.check(&manifest).map_err(wrong)?;
+        }
+        manifests.push((name, manifest));
+    }
+    let children = Children::new().context("SIGTERM cannot be heard")?;
+    let mut sections = Vec::new();
+    for (name, manifest) in &manifests {
         let on = On {
             args,
             plan: &plan,
             dataset: &manifest.name,
             named: name,
+            children: &children,
         };
         if !args.collect {
-            // What is wrong with the last row is said before the first is run.
-            for row in &plan.rows {
-                row.check(&manifest).map_err(|error| Usage::new(&error))?;
-            }
             for seed in 1..=seeds {
                 for row in plan.distinct_runs() {
                     if args.runs.is_empty() || args.runs.contains(&row.run) {
@@ -131,25 +143,25 @@ pub fn run(args: &Tables) -> Result<()> {
         for group in plan.groups() {
             let rows = rows.iter().filter(|(row, _)| row.group.as_deref() == group);
             let rows: Vec<(&Row, &[Record])> = rows.map(|(row, of)| (*row, &of[..])).collect();
-            sections.push(Table::new(group, &rows, &manifest, &args.results)?);
+            sections.push(Table::new(group, &rows, manifest, &args.results)?);
         }
     }
     let stem = Path::new(&args.table).file_stem().unwrap_or_default();
-    let path = args.results.join(stem);
+    let name = stem.to_string_lossy();
+    let path = |form: &str| args.results.join(format!("{name}.{form}"));
     std::fs::create_dir_all(&args.results)
         .with_context(|| format!("{}: cannot make the folder", args.results.display()))?;
-    write_json(&path.with_extension("json"), &sections)?;
-    let name = stem.to_string_lossy();
+    write_json(&path("json"), &sections)?;
     let command = match Plan::is_preset(&args.table) {
         true => format!("cargo xtask tables {name}"),
         false => format!("eager tables {}", args.table),
     };
     let text = markdown::markdown(&plan, &sections, &name, &command);
-    write_atomic(&path.with_extension("md"), text.as_bytes())?;
-    let page = page::page(&plan, &sections, &name)?;
-    write_atomic(&path.with_extension("html"), page.as_bytes())?;
+    write_atomic(&path("md"), text.as_bytes())?;
+    let page = page::page(&plan, &sections, &name, &command)?;
+    write_atomic(&path("html"), page.as_bytes())?;
     for form in ["md", "html"] {
-        print(path.with_extension(form).display())?;
+        print(path(form).display())?;
     }
     Ok(())
 }
@@ -162,6 +174,7 @@ struct On<'a> {
     dataset: &'a str,
     /// What it was asked for as: its name, or its manifest's file.
     named: &'a str,
+    children: &'a Children,
 }
 
 impl On<'_> {
@@ -268,8 +281,9 @@ impl On<'_> {
         command.stdout(std::process::Stdio::null());
         let line = row.command_line(self.named, seed);
         tracing::info!("{line}");
-        let status = command
-            .status()
+        let status = self
+            .children
+            .run(&mut command)
             .with_context(|| format!("cannot start `{line}`"))?;
         ensure!(
             status.success(),

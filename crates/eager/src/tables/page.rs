@@ -27,7 +27,7 @@ const PLAIN: Axis<'static> = Axis {
 ///
 /// # Errors
 /// When a plot cannot be drawn.
-pub fn page(plan: &Plan, sections: &[Table], name: &str) -> Result<String> {
+pub fn page(plan: &Plan, sections: &[Table], name: &str, command: &str) -> Result<String> {
     let parts: Vec<Markup> = sections
         .iter()
         .map(|of| of.part(plan))
@@ -40,7 +40,7 @@ pub fn page(plan: &Plan, sections: &[Table], name: &str) -> Result<String> {
                 "A figure is the mean over seeds ± the standard deviation of one seed. A difference is to the best baseline of \
                  the same users and targets by " (CHOSEN_BY) ", with its 95 % paired bootstrap interval: it says how sure \
                  the difference between these runs is, the deviation how far another seed would move. Made by "
-                code { "eager tables " (name) } ", as are " code { (name) ".md" } " and " code { (name) ".json" }
+                code { (command) } ", as are " code { (name) ".md" } " and " code { (name) ".json" }
                 " with all digits."
             }
             nav aria-label="Datasets" {
@@ -517,7 +517,7 @@ mod tests {
             rows: vec![],
             paper: None,
         };
-        let page = page(&plan, &[table, empty], "mine").unwrap();
+        let page = page(&plan, &[table, empty], "mine", "eager tables a/mine.toml").unwrap();
         for part in [
             "A &amp; B",
             "<p>One.</p><p>Two.</p>",

@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
-use crate::run::{Stage, StageRecord, Versions, read_json, write_atomic, write_json};
+use crate::run::{Stage, Versions, read_json, records, write_atomic, write_json};
 
 /// A line a user, in a run's stage `eval`.
 const RANKS: &str = "ranks.csv";
@@ -79,10 +79,8 @@ impl Record {
         let report: Option<Report> = read_json(&eval.join("metrics.json"))?;
         let report = report.with_context(|| format!("{}: is not evaluated", folder.display()))?;
         let (mut files, mut seconds, mut last) = (String::new(), BTreeMap::new(), None);
-        for stage in Stage::ALL {
-            let record: Option<StageRecord> =
-                read_json(&folder.join(stage.name()).join("stage.json"))?;
-            let Some(record) = record else { continue };
+        for record in records(folder)? {
+            let stage = record.stage;
             for (file, digest) in &record.outputs {
                 files.push_str(&format!("{stage}/{file} {digest}\n"));
             }
