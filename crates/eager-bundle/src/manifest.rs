@@ -80,7 +80,7 @@ pub struct Evaluation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSource {
-    /// The encoder as it was named when the run was made.
+    /// The encoder's name; of a folder the last part of its path.
     pub encoder: String,
     /// Digest of its weights; empty where it is not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -89,6 +89,12 @@ impl Job {
     }
 }
 
+/// Of a worker that panicked. It has no request's span, so the line with the request's id is this one.
+fn unanswered(_: oneshot::error::RecvError) -> ApiError {
+    tracing::error!("the worker that had this request panicked; a line before says where");
+    ApiError::internal()
+}
+
 impl Queue {
     pub(crate) fn new(max_queue: usize, max_batch: usize, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -109,8 +115,7 @@ impl Queue {
             reply,
         };
         self.push(Work::List(job))?;
-        // Without an answer the worker panicked.
-        Ok(answer.await.map_err(|_| ApiError::internal())??)
+        Ok(answer.await.map_err(unanswered)??)
     }
 
     /// What `work` returns, computed by a worker.
@@ -120,7 +125,7 @@ impl Queue {
     ) -> ApiResult<T> {
         let (reply, answer) = oneshot::channel();
         self.push(Work::Other(Box::new(OtherJob { work, reply })))?;
-        answer.await.map_err(|_| ApiError::internal())
+        answer.await.map_err(unanswered)
     }
 
     fn push(&self, work: Work) -> ApiResult<()> {

@@ -117,6 +117,7 @@ fn answered(response: &Response, latency: Duration, _: &Span) {
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("the handler of this request panicked; the line before says where");
     let mut response = ApiError::internal().into_response();
     response.extensions_mut().insert(Panicked);
     response

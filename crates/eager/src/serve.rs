@@ -161,6 +161,8 @@ impl Serve {
             admin: local || token.is_some(),
             token,
         };
+        // A line of the log like the others, whatever their form.
+        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
         let listener = eager_serve::bind(self.bind)?;
         let sources: Vec<Source> = self.models.iter().map(|text| source(text)).collect();
         let open = move |folder: &Path| -> Result<Bundle> {

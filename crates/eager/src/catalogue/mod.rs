@@ -44,7 +44,7 @@ pub struct Add {
     pub out: PathBuf,
     /// Ready-made vectors of the items, `semantic` or `behaviour`: .safetensors, .npy or .parquet
     ///
-    /// By id where the file has ids, or the file beside it that ends in .ids.txt (see docs/configuration.md); otherwise a row
+    /// By id where the file has ids, or the file beside it that ends in .ids.txt (see docs/datasets.md); otherwise a row
     /// is the item of its line.
     #[arg(long, value_name = "STREAM=FILE", value_parser = stream_file)]
     pub vectors: Vec<(Stream, PathBuf)>,

@@ -12,6 +12,7 @@ use eager_hub::{Client, Content, Expected, File, Hub, HubError, RepositoryName};
 
 use crate::bundle;
 use crate::cli::print;
+use crate::run::write_atomic;
 use crate::stages::FileBars;
 
 const MANIFEST: &str = "bundle.json";
@@ -166,8 +167,7 @@ impl Pull {
             })?;
         }
         let path = part.join(MANIFEST);
-        std::fs::write(&path, &found)
-            .with_context(|| format!("{}: cannot write", path.display()))?;
+        write_atomic(&path, &found)?;
         Bundle::load(&part, &Device::Cpu)?;
         std::fs::rename(&part, folder)
             .with_context(|| format!("{}: cannot write", folder.display()))?;
