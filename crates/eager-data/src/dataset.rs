@@ -15,6 +15,7 @@ use crate::digest::Hashed;
 use crate::item::TextTemplate;
 use crate::manifest::Manifest;
 use crate::prepare::{Order, PrepareConfig, prepare};
+use crate::replace::replace;
 use crate::source::Source;
 use crate::{Clock, DataError, Interactions, Item, ItemId, Result, Statistics, read};
 
@@ -238,27 +239,18 @@ struct KeptUser<'a> {
     times: Cow<'a, [f64]>,
 }
 
-/// Writes a file beside, then renames it; its digest.
+/// Writes a file through [`replace`]; its digest.
 fn write(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<String> {
-    let mut builder = tempfile::Builder::new();
-    // As any new file: what the umask leaves, not this user's alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let file = builder.tempfile_in(folder);
-    let mut out = BufWriter::new(Hashed::new(file.map_err(DataError::io(path, "create"))?));
-    content(&mut out).map_err(DataError::io(path, "write"))?;
-    let hashed = out.into_inner().map_err(|error| error.into_error());
-    let (file, digest) = hashed.map_err(DataError::io(path, "write"))?.finish();
-    file.as_file()
-        .sync_all()
-        .map_err(DataError::io(path, "write"))?;
-    file.persist(path)
-        .map_err(|error| DataError::io(path, "write")(error.error))?;
-    Ok(digest)
+    replace(path, |file| {
+        let mut out = BufWriter::new(Hashed::new(file));
+        content(&mut out).map_err(DataError::io(path, "write"))?;
+        let hashed = out.into_inner().map_err(|error| error.into_error());
+        let (_, digest) = hashed.map_err(DataError::io(path, "write"))?.finish();
+        Ok(digest)
+    })
 }
 
 fn lines<T: Serialize>(

@@ -15,6 +15,7 @@ mod manifest;
 mod package;
 mod prepare;
 mod read;
+mod replace;
 mod sequences;
 mod source;
 mod split;

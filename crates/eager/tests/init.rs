@@ -165,7 +165,7 @@ fn write(folder: &Path, form: &str) -> [String; 2] {
                 put("items.jsonl", items.as_bytes()),
             ]
         }
-        "recbole" => {
+        "recbole" | "mixed" => {
             let (log, items) = separated('\t');
             let log = log.replacen(
                 "user_id\titem_id\ttimestamp",
@@ -177,6 +177,13 @@ fn write(folder: &Path, form: &str) -> [String; 2] {
                 "item_id:token\ttitle:token_seq\tgenres:token_seq",
                 1,
             );
+            if form == "mixed" {
+                let (_, items) = separated(',');
+                return [
+                    put("a.inter", log.as_bytes()),
+                    put("items.csv", items.as_bytes()),
+                ];
+            }
             [
                 put("a.inter", log.as_bytes()),
                 put("a.item", items.replace('|', " ").as_bytes()),
@@ -230,6 +237,7 @@ fn init_and_the_data_stage_agree_in_every_form() {
         "jsonl",
         "parquet",
         "recbole",
+        "mixed",
         "dates",
         "one",
     ] {
@@ -325,6 +333,45 @@ fn faults_are_named_and_nothing_is_written() {
         Some(0)
     );
     assert_eq!(dataset(folder.path(), "log.toml").users.len(), 40);
+}
+
+/// Of a name in other letters no dash is left, which the next command would take for an option.
+#[test]
+fn files_with_names_in_other_letters_get_a_manifest_that_can_be_given_on() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "csv");
+    for (file, name) in [("заказы.csv", "data"), ("заказы-2024 г.csv", "2024")] {
+        std::fs::copy(folder.path().join("log.csv"), folder.path().join(file)).unwrap();
+        let made = eager(folder.path(), &["init", file, "items.csv"]);
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        let manifest = format!("{name}.toml");
+        let next = format!("next: eager pipeline {manifest}");
+        assert!(text(&made.stdout).contains(&next), "{}", text(&made.stdout));
+        assert_eq!(dataset(folder.path(), &manifest).name, name);
+    }
+}
+
+/// A table that is of interactions and items has the faults of both.
+#[test]
+fn faults_of_items_in_the_table_of_interactions_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "one");
+    let path = folder.path().join("log.csv");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let priced = good.lines().enumerate().map(|(at, line)| match at {
+        0 => format!("{line},price"),
+        // The first row of its item: what the others say does not count.
+        3 => format!("{line},free"),
+        _ => format!("{line},2.5"),
+    });
+    std::fs::write(&path, priced.collect::<Vec<_>>().join("\n")).unwrap();
+    let bad = eager(folder.path(), &["init", "log.csv"]);
+    assert_eq!(bad.status.code(), Some(1), "{}", text(&bad.stdout));
+    let words = "log.csv:4: field `price` is `free`";
+    assert!(text(&bad.stdout).contains(words), "{}", text(&bad.stdout));
+    eager(folder.path(), &["init", "log.csv", "--force"]);
+    let stopped = eager(folder.path(), &["-q", "data", "log.toml"]);
+    assert!(text(&stopped.stderr).contains(words));
 }
 
 /// The manifest's folder is made; where it cannot be, nothing is said to be written.

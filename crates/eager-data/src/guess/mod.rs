@@ -54,18 +54,20 @@ impl Guess {
         let interactions = file_ref(&self.interactions, folder)?;
         let items = self.items.as_ref().map(|items| file_ref(items, folder));
         let (items, columns) = (items.transpose()?, self.columns.clone());
-        Ok(match self.interactions.kind {
-            Kind::Atomic => Source::Recbole {
+        let atomic = |sample: &Sample| sample.kind == Kind::Atomic;
+        // A file of RecBole beside one that is none is a table like any other.
+        if atomic(&self.interactions) && self.items.as_ref().is_none_or(atomic) {
+            return Ok(Source::Recbole {
                 interactions,
                 items,
                 columns,
                 package: None,
-            },
-            _ => Source::Table {
-                interactions,
-                items,
-                columns,
-            },
+            });
+        }
+        Ok(Source::Table {
+            interactions,
+            items,
+            columns,
         })
     }
 }

@@ -38,10 +38,7 @@ pub(super) fn sniff(path: &Path) -> Result<(TableFile, Option<char>)> {
     if let Some(message) = told {
         return Err(refuse(message));
     }
-    let kind = match lower.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("inter" | "item") => Ok(Kind::Atomic),
-        _ => Kind::of(path),
-    };
+    let kind = Kind::of(path);
     if let Ok(kind @ (Kind::Parquet | Kind::Jsonl | Kind::Atomic)) = kind {
         let path = path.to_owned();
         return Ok((TableFile { path, kind }, None));

@@ -218,6 +218,46 @@ fn separators_and_sources_are_told() {
     assert!(Path::new(&source.files()[0].name).is_absolute());
 }
 
+/// RecBole's form is of both files or of none; either of its files can stand beside another table.
+#[test]
+fn one_file_of_recbole_makes_a_table() {
+    let inter = (
+        "a.inter",
+        "user_id:token\titem_id:token\nu\ti\nu\tj\nv\ti\n",
+    );
+    let item = (
+        "a.item",
+        "item_id:token\ttitle:token_seq\ni\tIce Cream\nj\tJam\n",
+    );
+    let log = ("log.csv", "user_id,item_id\nu,i\nu,j\nv,i\n");
+    let items = ("items.csv", "item_id,title\ni,Ice Cream\nj,Jam\n");
+    for (files, form) in [
+        ([inter, item], "recbole"),
+        ([inter, items], "table"),
+        ([log, item], "table"),
+        ([log, items], "table"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = files.map(|(name, text)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        });
+        let source = guess(&paths, &ASKED())
+            .unwrap()
+            .source(folder.path())
+            .unwrap();
+        assert_eq!(source.format(), form, "{}, {}", files[0].0, files[1].0);
+        let locate = |file: &crate::FileRef| {
+            let path = paths.iter().find(|path| path.ends_with(&file.name));
+            Ok::<_, crate::DataError>(path.unwrap().as_path())
+        };
+        let log = crate::read::read(&source, locate, &mut |_| {}).unwrap();
+        assert_eq!(log.users, ["u", "v"]);
+        assert_eq!(log.items[0].title.as_deref(), Some("Ice Cream"));
+    }
+}
+
 #[test]
 fn what_cannot_be_told_is_asked_with_what_there_is() {
     let plain = "a,b,c\nx,p,1600000000\ny,q,1600000001\nx,q,1600000002\n";

@@ -58,8 +58,7 @@ pub fn read_histories<E: From<DataError>>(
     let mut current: Option<UserHistory> = None;
     let mut on_row = |row: rows::Row, _: usize| {
         let row = row?;
-        let user = row[0].as_ref().map(|cell| cell.text().into_owned());
-        let user = user.ok_or_else(|| LineFault::MissingField("user".to_owned()))?;
+        let user = rows::id(row, 0, "user")?.into_owned();
         let (cell, found) = match (&row[1], &row[2]) {
             (Some(history), _) if form != Some(Row::Interaction) => (history, Row::User),
             (_, Some(item)) if form != Some(Row::User) => (item, Row::Interaction),
@@ -136,7 +135,7 @@ pub fn read_ids(
     let mut read = || -> Result<()> {
         let mut lines = Lines::open(path)?;
         while let Some(line) = lines.next()? {
-            let id = line.trim_start_matches('\u{feff}').trim().to_owned();
+            let id = line.trim().to_owned();
             if !id.is_empty() {
                 numbers.extend(number(&id).map_err(|fault| lines.at(fault))?);
             }
@@ -161,9 +160,7 @@ pub fn read_id_column(path: &Path, column: &str) -> Result<Vec<String>> {
     }];
     let (kind, mut ids) = (Kind::of(path)?, Vec::new());
     rows::read(path, kind, &wanted, &mut |_, _| {}, &mut |row, _| {
-        let id = row?[0].as_ref();
-        let id = id.ok_or_else(|| LineFault::MissingField(column.to_owned()))?;
-        ids.push(id.text().into_owned());
+        ids.push(rows::id(row?, 0, column)?.into_owned());
         Ok(())
     })?;
     Ok(ids)
@@ -217,6 +214,13 @@ mod tests {
             (
                 "u.jsonl",
                 "{\"user\": \"a\", \"history\": [\"1\", \"2\", \"3\"]}\n{\"user\": \"b\", \"history\": [7]}",
+                None,
+            ),
+            // A mark of the byte order, blanks around ids and a blank last line, as spreadsheets and scripts leave them.
+            (
+                "u.jsonl",
+                "\u{feff}{\"user\": \"a\", \"item\": \" 1\"}\n{\"user\": \" a\", \"item\": \"2 \"}\n\
+                 {\"user\": \"a \", \"item\": 3}\n{\"user\": \"b\", \"item\": 7}\n\n",
                 None,
             ),
             (
@@ -326,7 +330,7 @@ mod tests {
     fn ids_stand_in_a_column() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
-        std::fs::write(&path, "{\"x\": 1, \"id\": \"B1\"}\n{\"id\": 7}\n").unwrap();
+        std::fs::write(&path, "{\"x\": 1, \"id\": \" B1 \"}\n{\"id\": 7}\n").unwrap();
         assert_eq!(read_id_column(&path, "id").unwrap(), ["B1", "7"]);
         let error = read_id_column(&path, "x").unwrap_err().to_string();
         assert!(error.contains("a.jsonl:2: field `x` is missing"), "{error}");

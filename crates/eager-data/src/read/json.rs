@@ -33,12 +33,14 @@ pub(super) fn columns(path: &Path, look: usize) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Reads a JSON object a line.
+/// Reads a JSON object a line; blank lines are passed over.
 pub(super) fn read(mut lines: Lines, wanted: &[Wanted], each: &mut EachRow) -> Result<()> {
     let mut values = vec![None; wanted.len()];
     loop {
         let row = match lines.next() {
             Ok(None) => return Ok(()),
+            // As in the other forms; many a file ends with one.
+            Ok(Some(line)) if line.trim().is_empty() => continue,
             Ok(Some(line)) => fields(line, wanted, &mut values),
             Err(crate::DataError::Line {
                 fault: fault @ LineFault::NotUtf8(_),
@@ -97,14 +99,15 @@ fn cell(value: Option<&Value>, field: &str) -> std::result::Result<Option<Cell>,
         Some(Value::Array(parts)) => Cell::List(
             parts
                 .iter()
-                .map(|part| match part {
-                    Value::String(text) => Ok(text.clone()),
-                    Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
-                    other => Err(LineFault::bad(
+                .filter_map(|part| match part {
+                    Value::String(text) if text.trim().is_empty() => None,
+                    Value::String(text) => Some(Ok(text.clone())),
+                    Value::Number(id) if id.is_i64() || id.is_u64() => Some(Ok(id.to_string())),
+                    other => Some(Err(LineFault::bad(
                         field,
                         other,
                         "a list of texts or whole numbers",
-                    )),
+                    ))),
                 })
                 .collect::<std::result::Result<_, _>>()?,
         ),

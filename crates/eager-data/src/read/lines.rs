@@ -108,7 +108,7 @@ impl Lines {
         }
     }
 
-    /// The next line, or `None` at the end of the file.
+    /// The next line, or `None` at the end of the file; the first one without a byte order mark.
     ///
     /// # Errors
     /// With the line's number when it cannot be read or is not UTF-8; at the end of a file without a line.
@@ -131,6 +131,7 @@ impl Lines {
             self.buffer.pop();
         }
         match std::str::from_utf8(&self.buffer) {
+            Ok(line) if self.number == 1 => Ok(Some(line.strip_prefix('\u{feff}').unwrap_or(line))),
             Ok(line) => Ok(Some(line)),
             Err(error) => {
                 Err(LineFault::NotUtf8(error.valid_up_to() + 1).at(&self.path, self.number))
@@ -213,6 +214,19 @@ mod tests {
         std::fs::write(&loud, &members[..members.len() - 1]).unwrap();
         let message = all(&loud).unwrap_err().to_string();
         assert!(message.contains("cut short"), "{message}");
+    }
+
+    /// Where it is a mark, which is at the beginning of the file alone.
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plain, zipped) = (folder.path().join("a.txt"), folder.path().join("a.txt.gz"));
+        let text = "\u{feff}one\n\u{feff}two\n";
+        std::fs::write(&plain, text).unwrap();
+        std::fs::write(&zipped, gzip(text)).unwrap();
+        for path in [&plain, &zipped] {
+            assert_eq!(all(path).unwrap(), ["one", "\u{feff}two"]);
+        }
     }
 
     #[test]

@@ -129,12 +129,7 @@ fn fill(
 fn cell(field: &Field, scale: f64, name: &str) -> std::result::Result<Option<Cell>, LineFault> {
     Ok(Some(match field {
         Field::Null => return Ok(None),
-        Field::Str(text) if text.trim().is_empty() => return Ok(None),
-        Field::Str(text) => Cell::Text(text.clone()),
-        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
-            Ok(text) => Cell::Text(text.to_owned()),
-            Err(_) => return Err(LineFault::bad(name, "bytes", "text in UTF-8")),
-        },
+        Field::Str(_) | Field::Bytes(_) => return Ok(text(field, name)?.map(Cell::Text)),
         Field::Byte(n) => Cell::Int(i64::from(*n)),
         Field::Short(n) => Cell::Int(i64::from(*n)),
         Field::Int(n) => Cell::Int(i64::from(*n)),
@@ -152,8 +147,8 @@ fn cell(field: &Field, scale: f64, name: &str) -> std::result::Result<Option<Cel
         Field::ListInternal(list) => Cell::List(
             list.elements()
                 .iter()
-                .map(|element| match element {
-                    Field::Str(text) => Ok(text.clone()),
+                .filter_map(|element| match element {
+                    Field::Str(_) | Field::Bytes(_) => text(element, name).transpose(),
                     Field::Byte(_)
                     | Field::Short(_)
                     | Field::Int(_)
@@ -161,12 +156,12 @@ fn cell(field: &Field, scale: f64, name: &str) -> std::result::Result<Option<Cel
                     | Field::UByte(_)
                     | Field::UShort(_)
                     | Field::UInt(_)
-                    | Field::ULong(_) => Ok(element.to_string()),
-                    other => Err(LineFault::bad(
+                    | Field::ULong(_) => Some(Ok(element.to_string())),
+                    other => Some(Err(LineFault::bad(
                         name,
                         other,
                         "a list of texts or whole numbers",
-                    )),
+                    ))),
                 })
                 .collect::<std::result::Result<_, _>>()?,
         ),
@@ -178,6 +173,17 @@ fn cell(field: &Field, scale: f64, name: &str) -> std::result::Result<Option<Cel
             ));
         }
     }))
+}
+
+/// A text, whether the file marks it as UTF-8 or as bare bytes; `None` where it is blank.
+fn text(field: &Field, name: &str) -> std::result::Result<Option<String>, LineFault> {
+    let text = match field {
+        Field::Str(text) => text.as_str(),
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data())
+            .map_err(|_| LineFault::bad(name, "bytes", "text in UTF-8"))?,
+        other => return Err(LineFault::bad(name, other, "text")),
+    };
+    Ok((!text.trim().is_empty()).then(|| text.to_owned()))
 }
 
 /// Whether the row reader can decode the column and [`cell`] can use it. Asked before reading: the row reader panics
@@ -380,6 +386,52 @@ mod tests {
         assert_eq!(rows[1].1[0], None);
         assert_eq!(rows[1].1[4], Some(Cell::Float(0.5)));
         assert_eq!(rows[1].1[5], None);
+    }
+
+    /// Writers that know no texts (Hive, old pandas) leave the mark out.
+    #[test]
+    fn bytes_without_a_mark_are_read_as_texts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let schema = "message m {
+            required binary user;
+            optional group tags (LIST) { repeated group list { optional binary element; } }
+        }";
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let file = File::create(&path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let text = |s: &str| ByteArray::from(s.to_owned().into_bytes());
+        let mut column = group.next_column().unwrap().unwrap();
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&[text(" "), text("ann")], None, None)
+            .unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(
+                &[text("a"), text(" "), text("b")],
+                Some(&[3, 3, 3]),
+                Some(&[0, 1, 0]),
+            )
+            .unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+
+        assert_eq!(columns(&path).unwrap(), ["user", "tags"]);
+        let mut rows = Vec::new();
+        let wanted = wanted(&["user", "tags"]);
+        read(&path, &wanted, &mut |_| {}, &mut |row, _| {
+            rows.push(row?.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        let list = |id: &str| Some(Cell::List(vec![id.to_owned()]));
+        assert_eq!(rows[0], [None, list("a")]);
+        assert_eq!(rows[1], [Some(Cell::Text("ann".into())), list("b")]);
     }
 
     #[test]

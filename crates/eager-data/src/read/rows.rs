@@ -33,11 +33,12 @@ impl Kind {
         match name.rsplit_once('.').map(|(_, extension)| extension) {
             Some("csv") => Ok(Kind::Csv(b',')),
             Some("tsv") => Ok(Kind::Tsv),
+            Some("inter" | "item") => Ok(Kind::Atomic),
             Some("jsonl" | "ndjson") => Ok(Kind::Jsonl),
             Some("parquet") if !packed => Ok(Kind::Parquet),
             _ => Err(table_error(
                 path,
-                "what the table is written in is told by its name; call it .csv, .tsv, .jsonl (each also .gz) or .parquet",
+                "what the table is written in is told by its name; call it .csv, .tsv, .jsonl, .inter, .item (each also .gz) or .parquet",
             )),
         }
     }
@@ -123,6 +124,27 @@ impl Cell {
 /// The values of one row, in the order wanted, blank ones `None`; or what is wrong with a row that the reading can go on
 /// after.
 pub(crate) type Row<'a> = std::result::Result<&'a [Option<Cell>], LineFault>;
+
+/// The id in column `name` of a row, without blanks around it, so that it is one id whatever the table is written in.
+///
+/// # Errors
+/// Where there is none.
+pub(super) fn id<'a>(
+    row: &'a [Option<Cell>],
+    place: usize,
+    name: &str,
+) -> std::result::Result<Cow<'a, str>, LineFault> {
+    let id: Cow<'a, str> = match row.get(place).and_then(Option::as_ref) {
+        Some(Cell::Text(text)) => text.trim().into(),
+        Some(Cell::List(parts)) => parts.join(" ").trim().to_owned().into(),
+        Some(number) => number.text(),
+        None => "".into(),
+    };
+    match id.is_empty() {
+        true => Err(LineFault::MissingField(name.to_owned())),
+        false => Ok(id),
+    }
+}
 
 /// Called with each row and its line (in Parquet: row); what it refuses ends the reading.
 pub(crate) type EachRow<'a> = dyn FnMut(Row, usize) -> std::result::Result<(), LineFault> + 'a;
@@ -239,11 +261,7 @@ mod tests {
                 required: *name != "maybe",
             })
             .collect();
-        let kind = if name.ends_with(".inter") {
-            Kind::Atomic
-        } else {
-            Kind::of(&path).unwrap()
-        };
+        let kind = Kind::of(&path).unwrap();
         let mut rows = Vec::new();
         read(&path, kind, &wanted, &mut |_, _| {}, &mut |row, line| {
             rows.push((line, row?.to_vec()));
@@ -316,6 +334,12 @@ mod tests {
     #[test]
     fn blank_lines_are_passed_over() {
         for end in ["\n", "\r\n"] {
+            let content =
+                ["{\"user\": \"u1\"}", "", " ", "{}", ""].map(|line| line.to_owned() + end);
+            assert_eq!(
+                table("a.jsonl", content.concat().as_bytes(), &["user"]).unwrap(),
+                [(1, vec![text("u1")]), (4, vec![None])]
+            );
             for (name, delimiter) in [("a.csv", ","), ("a.tsv", "\t")] {
                 let lines = ["user,item", "", "u1,i1", "", ",", ""];
                 let content = lines
@@ -359,7 +383,7 @@ mod tests {
             .unwrap();
             match name {
                 "a.csv" => assert_eq!((good, bad), (vec![2, 6, 9], vec![3, 4, 8])),
-                _ => assert_eq!((good, bad), (vec![1, 5, 6, 8], vec![2, 3, 4, 7])),
+                _ => assert_eq!((good, bad), (vec![1, 5, 6, 8], vec![2, 3, 7])),
             }
         }
     }
@@ -416,5 +440,6 @@ mod tests {
                 .contains("a.xlsx: what the table")
         );
         assert_eq!(Kind::of(Path::new("a.CSV.GZ")).unwrap(), Kind::Csv(b','));
+        assert_eq!(Kind::of(Path::new("a.item.gz")).unwrap(), Kind::Atomic);
     }
 }

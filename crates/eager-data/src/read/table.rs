@@ -166,8 +166,8 @@ impl<'a> Gathered<'a> {
     }
 
     fn event(&mut self, row: &[Option<Cell>]) -> std::result::Result<Event, LineFault> {
-        let user = required(row, 0, &self.columns.user)?.text();
-        let item = required(row, 1, &self.columns.item)?.text();
+        let user = rows::id(row, 0, &self.columns.user)?;
+        let item = rows::id(row, 1, &self.columns.item)?;
         let time = match &self.columns.timestamp {
             Some(name) => Some(self.times.read(required(row, 2, name)?, name)?),
             None => None,
@@ -222,7 +222,7 @@ pub(crate) fn read_items(
         })
         .collect();
     each_row(table, &wanted, watch, &mut |row, line, watch| {
-        let id = required(row, 0, columns.id())?.text().into_owned();
+        let id = rows::id(row, 0, columns.id())?.into_owned();
         if let Some(&first) = lines.get(&id) {
             if repeated {
                 return Ok(());
@@ -353,6 +353,38 @@ mod tests {
         assert_eq!(log.items[1].categories, ["Drama", "War"]);
         assert_eq!(log.items[1].price, Some(7.0));
         assert_eq!(log.items[1].extra["year"], "1999");
+    }
+
+    /// As those of a CSV file, whose fields are trimmed; an empty list is no id.
+    #[test]
+    fn ids_have_no_blanks_around_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a.jsonl"), folder.path().join("b.jsonl"));
+        let rows = "{\"u\": \"ann\", \"i\": \"x \"}\n{\"u\": \" ann\", \"i\": \"x\"}\n";
+        std::fs::write(&a, rows).unwrap();
+        std::fs::write(&b, "{\"i\": \" x\", \"n\": \"Ex\"}\n").unwrap();
+        let file = |path| TableFile::new(path, None).unwrap();
+        let columns = columns("title = \"n\"");
+        let read = || {
+            read(
+                &file(&a),
+                Some(&file(&b)),
+                &columns,
+                &mut Strict(&mut |_| {}),
+            )
+        };
+        let log = read().unwrap();
+        assert_eq!((log.users, log.items.len()), (vec!["ann".to_owned()], 1));
+        assert_eq!(
+            (&*log.items[0].id, log.items[0].title.as_deref()),
+            ("x", Some("Ex"))
+        );
+        std::fs::write(&a, "{\"u\": [], \"i\": \"x\"}\n").unwrap();
+        let message = read().unwrap_err().to_string();
+        assert!(
+            message.contains("a.jsonl:1: field `u` is missing"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The whole of a user's files read once, as the data stage reads them, but past their faults: what is there, what is
+//! The whole of a user's files, read as the data stage reads them, but past their faults: what is there, what is
 //! wrong with it and where, and what the filter would leave.
 
 mod seen;

@@ -1,6 +1,6 @@
 //! What is gathered while the files are read, and what it says when they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{Faults, Left, Missing, Span, Survey, Unit};
@@ -22,7 +22,7 @@ const CORES: [(usize, usize); 3] = [(5, 5), (4, 3), (3, 1)];
 pub(super) enum Reading {
     Interactions,
     Items,
-    /// The interactions once more, for what they say of items: their faults are known.
+    /// The interactions once more, for what they say of items: the rows at fault are known, and passed over.
     Again,
 }
 
@@ -39,6 +39,8 @@ pub(super) struct Seen<'a> {
     span: Option<(f64, f64)>,
     /// Times by their seeming unit, and the line of the first.
     units: BTreeMap<Unit, (usize, usize)>,
+    /// Lines of the interactions that are at fault.
+    faulty: HashSet<usize>,
     faults: BTreeMap<(PathBuf, String), Faults>,
 }
 
@@ -54,9 +56,13 @@ impl Watch for Seen<'_> {
         fault: LineFault,
     ) -> std::result::Result<(), LineFault> {
         match self.reading {
-            Reading::Interactions => self.rows += 1,
+            Reading::Interactions => {
+                self.rows += 1;
+                self.faulty.insert(line);
+            }
             Reading::Items => self.item_rows += 1,
-            Reading::Again => return Ok(()),
+            Reading::Again if self.faulty.contains(&line) => return Ok(()),
+            Reading::Again => {}
         }
         self.note(path, line, &fault, false);
         Ok(())
@@ -92,6 +98,7 @@ impl<'a> Seen<'a> {
             reading: Reading::Interactions,
             span: None,
             units: BTreeMap::new(),
+            faulty: HashSet::new(),
             faults: BTreeMap::new(),
         }
     }
@@ -120,7 +127,10 @@ impl<'a> Seen<'a> {
         match read {
             Ok(read) => Ok(Some(read)),
             Err(DataError::Line { path, line, fault }) => {
-                if reading != Reading::Again {
+                // A second reading ends where the first one did.
+                let mut known = self.faults.values();
+                let known = known.any(|faults| faults.ended && faults.file == path);
+                if reading != Reading::Again || !known {
                     self.note(&path, line, &fault, true);
                 }
                 Ok(None)

@@ -130,6 +130,34 @@ fn an_item_twice_is_told_in_a_short_table() {
     assert_eq!(told(&survey), expected);
 }
 
+/// One table that is both is read twice: a row is told once, by whichever reading stops at it, and so is its end.
+#[test]
+fn one_table_has_the_faults_of_items_too() {
+    let mut log = "user_id,item_id,timestamp,title,price\n".to_owned();
+    for i in 0..60 {
+        let (user, item) = (i % 7, i % 11);
+        log += &format!(
+            "u{user},i{item},{},Item {item},{item}.5\n",
+            1_600_000_000 + i
+        );
+    }
+    // Lines 62 to 66: the third and the last are known from the first reading, and what i1 is was said above.
+    log += "u1,j1,1600000000,Jay,free\nu1,j2,1600000000,Jay,2\nu1,j3,soon,Jay,free\nu1,i1,1600000000,Item 1,free\nu1,i1\n";
+    let fault =
+        |kind: &str, line: usize| ("log.csv".to_owned(), kind.to_owned(), 1_usize, vec![line]);
+    let time = fault("field `timestamp` cannot be read", 64);
+    let width = fault("wrong number of fields", 66);
+    let survey = surveyed(&[("log.csv", log.as_bytes())]);
+    let price = fault("field `price` cannot be read", 62);
+    assert_eq!(told(&survey), [price, time.clone(), width.clone()]);
+    assert_eq!((survey.rows, survey.item_rows), (65, None));
+
+    log += "u1,\"i1,1600000000,open,1\nu1,i1,1600000000,Item 1,1\n";
+    let survey = surveyed(&[("log.csv", log.as_bytes())]);
+    let open = fault("quote left open", 67);
+    assert_eq!(told(&survey), [time, open, width]);
+}
+
 #[test]
 fn json_lines_and_a_cut_archive() {
     let lines = "{\"user\": 1, \"item\": 1, \"ts\": 1600000000000}\n{\"user\": 1, \"item\": {}}\n{\"user\": 1\n{\"user\": 1, \"item\": 2}\n{\"user\": 1, \"item\": 1, \"ts\": 1600000000}\n";

@@ -1,4 +1,4 @@
-//! `eager init`: files that nobody has described are looked at, read once, and described by a manifest that the pipeline
+//! `eager init`: files that nobody has described are looked at, read whole, and described by a manifest that the pipeline
 //! runs on. What each column is and what is wrong is decided in `eager_data::{guess, survey}`, by the readers of the data
 //! stage; here it is said, and written down.
 
@@ -68,8 +68,8 @@ const EXAMPLES: &str = "Examples:
   eager init clicks.parquet --user visitor --item page
   eager init log.jsonl.gz items.csv --text name,colour,category
 
-The files are read whole, once; nothing is copied or changed. Faults are named by file and line (in Parquet: row), all kinds
-in one reading, and nothing is written while there is one, because the pipeline would stop at it. The manifest is a short text
+The files are read whole; nothing is copied or changed. Faults are named by file and line (in Parquet: row), all kinds
+at once, and nothing is written while there is one, because the pipeline would stop at it. The manifest is a short text
 file with comments: change it as you like (docs/datasets.md).
 
 Exit code: 0 the manifest is written, 1 there are faults or it cannot be told what a column is, 2 wrong usage.";
@@ -156,7 +156,12 @@ impl Init {
                     '-'
                 }
             });
-            plain.collect::<String>().to_lowercase()
+            let plain = plain.collect::<String>().to_lowercase();
+            // What begins with `-` is an option to the command, and of a name in other letters nothing else is left.
+            match plain.trim_matches('-') {
+                "" => "data".to_owned(),
+                name => name.to_owned(),
+            }
         };
         let from = self
             .out

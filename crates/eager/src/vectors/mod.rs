@@ -395,6 +395,11 @@ mod tests {
                 "a.parquet:2: field `item_id` is `bytes`, expected text in UTF-8",
             ),
             (
+                "binary item_id",
+                [b"AB", b" "],
+                "a.parquet:2: field `item_id` is missing",
+            ),
+            (
                 "binary item_id (UTF8)",
                 [b"AB", b""],
                 "a.parquet:2: field `item_id` is missing",
