@@ -5,7 +5,7 @@ pub mod hub;
 use candle_core::Device;
 use eager_bundle::{Bundle, Item, Manifest, TextSource};
 use eager_codes::{CodeTrie, CodesConfig, ItemCodes, ItemVectors};
-use eager_infer::{InferConfig, Recommender};
+use eager_infer::{InferConfig, Ranking, Recommender};
 use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::Ops;
 use rand::{Rng as _, SeedableRng as _};
@@ -34,6 +34,54 @@ pub fn bundle_with_direct_head(items: usize, seed: u64) -> Bundle {
     bundle_of(items, seed, &small_codes(), &model)
 }
 
+/// The same, ranked by the sum of all log-probabilities, which is the log-probability of nothing.
+///
+/// # Panics
+/// With fewer than two items.
+#[must_use]
+pub fn bundle_ranked_by_sum(items: usize, seed: u64) -> Bundle {
+    let model = EagerConfig {
+        direct_head: true,
+        ..small_model()
+    };
+    let infer = InferConfig {
+        ranking: Ranking::Sum,
+        ..small_infer()
+    };
+    bundle_searched(items, seed, &small_codes(), &model, infer)
+}
+
+/// As [`bundle`], with titles that are shown wrongly where somebody does not think of them: item 1 has none, that of item 2
+/// reads like HTML, that of item 3 is a word of 2,000 letters.
+///
+/// # Panics
+/// With fewer than four items.
+#[must_use]
+pub fn bundle_with_odd_titles(items: usize, seed: u64) -> Bundle {
+    let mut table: Vec<Item> = (0..items).map(item).collect();
+    table[1].title = None;
+    table[2].title = Some("Nail <b>&amp; polish</b>".to_owned());
+    table[3].title = Some("w".repeat(2000));
+    let infer = small_infer();
+    bundle_with_table(table, seed, &small_codes(), &small_model(), infer)
+}
+
+fn item(number: usize) -> Item {
+    Item {
+        title: Some(format!("Item number {number}")),
+        categories: vec!["all".to_owned(), format!("c{}", number % 9)],
+        ..Item::new(format!("i{number}"))
+    }
+}
+
+fn small_infer() -> InferConfig {
+    InferConfig {
+        beams: 12,
+        top_k: 10,
+        ..InferConfig::default()
+    }
+}
+
 fn small_codes() -> CodesConfig {
     CodesConfig {
         branching: 5,
@@ -58,12 +106,7 @@ fn small_model() -> EagerConfig {
 /// With fewer than two items, or where the forms are not valid.
 #[must_use]
 pub fn bundle_of(items: usize, seed: u64, config: &CodesConfig, model: &EagerConfig) -> Bundle {
-    let infer = InferConfig {
-        beams: 12,
-        top_k: 10,
-        ..InferConfig::default()
-    };
-    bundle_searched(items, seed, config, model, infer)
+    bundle_searched(items, seed, config, model, small_infer())
 }
 
 /// The same with lists made as `infer` says.
@@ -78,6 +121,18 @@ pub fn bundle_searched(
     model: &EagerConfig,
     infer: InferConfig,
 ) -> Bundle {
+    let table = (0..items).map(item).collect();
+    bundle_with_table(table, seed, config, model, infer)
+}
+
+fn bundle_with_table(
+    table: Vec<Item>,
+    seed: u64,
+    config: &CodesConfig,
+    model: &EagerConfig,
+    infer: InferConfig,
+) -> Bundle {
+    let items = table.len();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let vectors = PerStream::from_fn(|stream| {
         let dim = if stream == Stream::Behaviour { 6 } else { 10 };
@@ -99,11 +154,6 @@ pub fn bundle_searched(
     };
     let model = Eager::new(model, &catalogue, Weights::random(seed, &Device::Cpu)).unwrap();
     let recommender = Recommender::new(model, codes, Ops::default()).unwrap();
-    let item = |number: usize| Item {
-        title: Some(format!("Item number {number}")),
-        categories: vec!["all".to_owned(), format!("c{}", number % 9)],
-        ..Item::new(format!("i{number}"))
-    };
     let manifest = Manifest {
         format: 0,
         name: "random".to_owned(),
@@ -120,6 +170,5 @@ pub fn bundle_searched(
         evaluation: None,
         files: [].into(),
     };
-    let table = (0..items).map(item).collect();
     Bundle::new(manifest, recommender, table, vectors).unwrap()
 }

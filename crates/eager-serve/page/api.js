@@ -9,6 +9,7 @@ export class Fault extends Error {
 }
 
 const TOKEN = "eager-token";
+const SENDABLE = /^[\x21-\x7e]+$/;
 let asking = null;
 
 /** Asks for the token, once for however many requests wait for it. False: it was not given. */
@@ -22,8 +23,9 @@ function askForToken() {
       : "This server answers only with a token. It is kept until this tab is closed.";
     const closed = () => {
       asking = null;
-      const given = dialog.returnValue === "send" && value.value !== "";
-      if (given) sessionStorage.setItem(TOKEN, value.value);
+      const text = value.value.trim();
+      const given = dialog.returnValue === "send" && text !== "";
+      if (given) sessionStorage.setItem(TOKEN, text);
       value.value = "";
       done(given);
     };
@@ -37,9 +39,11 @@ function askForToken() {
 async function request(path, options) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = { ...options.headers, ...(token !== null && { authorization: `Bearer ${token}` }) };
+  // No header can hold any other token, and no server has one.
+  const sendable = token === null || SENDABLE.test(token);
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers });
+    answer = sendable ? await fetch(path, { ...options, headers }) : new Response(null, { status: 401 });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Fault("The server does not answer. Is it still running?");
@@ -64,7 +68,23 @@ function post(path, body, signal) {
   return request(path, { method: "POST", headers, body: JSON.stringify(body), signal });
 }
 
-export const models = () => request("v1/models", {}).then((answer) => answer.models);
+/** Which catalogue each model has, as the page knows it. */
+const digests = new Map();
+
+export async function models() {
+  const { models } = await request("v1/models", {});
+  for (const { name, digest } of models) digests.set(name, digest);
+  return models;
+}
+
+/** The event of an answer that is of another catalogue than the page knows. */
+export const CHANGED = "eager-changed";
+
+/** A model was changed for another: what is known of its items may be so no longer. */
+function changed() {
+  known.clear();
+  document.dispatchEvent(new Event(CHANGED));
+}
 
 export const categories = (model) => get("v1/categories", { model, limit: 1000 });
 
@@ -74,30 +94,38 @@ const path = (item) => `v1/items/${encodeURIComponent(item)}`;
 
 const known = new Map();
 
-/** An item with text, categories and codes; asked for once. Null where the catalogue does not have it. */
+/** An item with text, categories and codes; asked for once where the catalogue has it. Null where it does not. */
 export async function item(model, id, signal) {
-  const key = JSON.stringify([model, id]);
-  if (!known.has(key)) {
-    const missing = (error) => {
-      if (error.status !== 404) throw error;
-      return null;
-    };
-    known.set(key, await get(path(id), { model }, signal).catch(missing));
-  }
-  return known.get(key);
+  // An answer that comes after a change is kept as one of the catalogue before.
+  const key = JSON.stringify([model, digests.get(model), id]);
+  if (known.has(key)) return known.get(key);
+  const missing = (error) => {
+    if (error.status !== 404) throw error;
+    return null;
+  };
+  const found = await get(path(id), { model }, signal).catch(missing);
+  if (found !== null) known.set(key, found);
+  return found;
 }
 
 export const similar = (model, id, view, k, signal) => get(`${path(id)}/similar`, { model, view, k }, signal);
 
 /** A list for the state's history and settings. Items that the model does not have are left out and named. */
-export function recommend(model, { history, list, k, category, unseen }, signal) {
+export async function recommend(model, { history, list, k, category, unseen }, signal) {
   const body = { model, history, list, k, exclude_seen: unseen, unknown: "skip" };
-  return post("v1/recommend", category ? { ...body, categories: [category] } : body, signal);
+  const answer = await post("v1/recommend", category ? { ...body, categories: [category] } : body, signal);
+  if (answer.digest !== digests.get(model)) changed();
+  return answer;
 }
 
 /** One item's codes as a history makes them likely. The history holds items of the catalogue alone. */
 export async function explain(model, history, id, samples, signal) {
-  const answer = await post("v1/explain", { model, history, items: [id], samples }, signal);
+  const body = { model, history, items: [id], samples };
+  const answer = await post("v1/explain", body, signal).catch((error) => {
+    // The page knew all of them.
+    if (error.code === "unknown_item") changed();
+    throw error;
+  });
   return answer.explanations[0];
 }
 

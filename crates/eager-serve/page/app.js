@@ -20,6 +20,7 @@ const sections = {};
 
 let models = [];
 let shown = { view: null, model: null };
+let renewed = false;
 
 /** The section of a view; made when it is first shown. */
 function section(view) {
@@ -83,7 +84,25 @@ async function start() {
   waiting.remove();
   select.replaceChildren(...models.map(({ name }) => h("option", { value: name }, name)));
   document.getElementById("models").hidden = models.length < 2;
-  window.addEventListener("hashchange", render);
+  window.addEventListener("hashchange", () => {
+    renewed = false;
+    render();
+  });
+  document.addEventListener(api.CHANGED, renew);
+  render();
+}
+
+/** Shows everything anew where a model was changed for another while the page was open. */
+async function renew() {
+  // Once for each change of the address: several servers behind one may never agree.
+  if (renewed) return;
+  renewed = true;
+  try {
+    models = await api.models();
+  } catch {
+    // The next list tells of the change again.
+    return;
+  }
   render();
 }
 

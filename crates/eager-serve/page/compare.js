@@ -1,7 +1,7 @@
 // Two models' lists for one history, side by side.
 
 import * as api from "./api.js";
-import { count, h, name, percent, say } from "./dom.js";
+import { count, decimal, h, name, say } from "./dom.js";
 import { Panel } from "./panel.js";
 import { go, toItem } from "./state.js";
 
@@ -22,7 +22,8 @@ export function view(element) {
     }
     const both = [model, other];
     const ask = (signal) => Promise.all(both.map(({ name }) => api.recommend(name, state, signal)));
-    panel.show([both.map(({ name }) => name), history, list, k, category, unseen], ask, draw);
+    const catalogues = both.map(({ name, digest }) => [name, digest]);
+    panel.show([catalogues, history, list, k, category, unseen], ask, draw);
   };
 }
 
@@ -83,7 +84,7 @@ function column({ model, items, skipped = [] }, others, otherName) {
       h("span", { class: "rank" }, count(item.rank)),
       change(item, others.indexOf(item.item) + 1, otherName),
       h("a", { class: "title", ...toItem(item.item) }, name(item)),
-      h("span", { class: "number quiet" }, percent(item.score)),
+      h("span", { class: "number quiet", title: "what the list is ranked by" }, decimal(item.score)),
     );
   return h(
     "section",

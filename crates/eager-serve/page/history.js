@@ -15,7 +15,7 @@ export function show({ history }, model) {
     return panel.put([], () => h("p", { class: "quiet" }, text));
   }
   const items = (signal) => Promise.all(history.map((id) => api.item(model.name, id, signal)));
-  panel.show([model.name, history], items, (items) => draw(history, items, model.max_history));
+  panel.show([model.name, model.digest, history], items, (items) => draw(history, items, model.max_history));
 }
 
 function draw(history, items, window) {

@@ -24,7 +24,7 @@ export function view(element) {
       const explained = why.length > 0 && explain(model, why, item, signal);
       return { known, near: await Promise.all(near), why: await explained };
     };
-    panel.show([model.name, item, history], ask, (answer) => draw(answer, item, model));
+    panel.show([model.name, model.digest, item, history], ask, (answer) => draw(answer, item, model));
   };
 }
 

@@ -7,6 +7,8 @@ import { Panel } from "./panel.js";
 import { add, go, read, toItem } from "./state.js";
 
 const STREAMS = ["behaviour", "semantic"];
+/** What can put an item into a list, as the page calls it. */
+const NAMES = { behaviour: "behaviour", semantic: "semantic", direct: "direct head" };
 const SUGGESTED = 8;
 const TITLES = { merged: "both streams merged", behaviour: "behaviour stream", semantic: "semantic stream" };
 
@@ -19,9 +21,9 @@ export function view(element) {
     const { history, list, k, category, unseen } = state;
     if (history.length === 0) {
       const some = (signal) => api.search(model.name, "", SUGGESTED, signal);
-      return panel.show([model.name, "start"], some, ({ items }) => start(items));
+      return panel.show([model.name, model.digest, "start"], some, ({ items }) => start(items));
     }
-    const key = [model.name, history, list, k, category, unseen];
+    const key = [model.name, model.digest, history, list, k, category, unseen];
     const ask = (signal) => api.recommend(model.name, state, signal);
     // `why` is not in the key: an explanation opens and closes in the list that stands.
     panel.show(key, ask, (answer) => draw(answer, state)).then(() => unfold(element, model));
@@ -46,8 +48,8 @@ function start(items) {
 
 function draw({ items, skipped = [] }, state) {
   say(`${plural(items.length, "recommendation")}, ${TITLES[state.list]}`);
-  // One scale for both streams: they are compared.
-  const most = Math.max(...items.flatMap((item) => STREAMS.map((of) => item[of] ?? -Infinity)));
+  // One scale for all of them: they are compared.
+  const most = Math.max(...items.flatMap((item) => Object.keys(NAMES).map((of) => item[of] ?? -Infinity)));
   return [
     skipped.length > 0 &&
       h(
@@ -72,7 +74,7 @@ function draw({ items, skipped = [] }, state) {
 }
 
 function row(item, most, history) {
-  const { rank, stream } = item;
+  const { rank } = item;
   const id = `why-${rank}`;
   const toggle = () => go({ why: read().why === item.item ? "" : item.item });
   return h(
@@ -85,11 +87,7 @@ function row(item, most, history) {
       h("a", { class: "title", ...toItem(item.item) }, name(item)),
       h("span", { class: "quiet" }, h("code", {}, item.item), ` ${origin(item, history)}`),
     ),
-    h(
-      "dl",
-      { class: "scores" },
-      STREAMS.map((of) => score(of, item[of], most, of === stream)),
-    ),
+    h("dl", { class: "scores" }, scores(item, most)),
     h(
       "div",
       { class: "buttons" },
@@ -106,11 +104,31 @@ function row(item, most, history) {
   );
 }
 
-/** Which streams have the item, and which one makes it likelier. */
+/** What has the item, and which of them makes it likeliest. */
 function origin(item, history) {
-  const both = STREAMS.every((of) => item[of] != null);
-  const from = both ? `both streams, likelier by ${item.stream}` : `by ${item.stream}`;
+  const streams = STREAMS.filter((of) => item[of] != null);
+  const direct = item.direct == null ? [] : [NAMES.direct];
+  const parts = [...(streams.length === 2 ? ["both streams"] : streams), ...direct];
+  const several = streams.length + direct.length;
+  const by = `by ${NAMES[item.stream]}`;
+  const from = several > 1 ? `${parts.join(" and ")}, ${several > 2 ? "likeliest" : "likelier"} ${by}` : by;
   return history.includes(item.item) ? `${from} · in the history` : from;
+}
+
+/** What the streams say of the item, and a direct head; and what the list is ranked by, where it is none of these. */
+function scores(item, most) {
+  const ranking = item.score === item[item.stream] ? item.stream : "score";
+  const parts = item.direct == null ? STREAMS : Object.keys(NAMES);
+  return [
+    parts.map((of) => score(of, item[of], most, of === ranking)),
+    ranking === "score" &&
+      h(
+        "div",
+        { class: "ranks" },
+        h("dt", {}, "score"),
+        h("dd", {}, h("span", { class: "number total", title: "what the list is ranked by" }, decimal(item.score))),
+      ),
+  ];
 }
 
 function score(stream, logProb, most, ranks) {
@@ -122,7 +140,7 @@ function score(stream, logProb, most, ranks) {
           h("span", { class: "number share" }, percent(logProb)),
           h("span", { class: "number quiet" }, decimal(logProb)),
         ];
-  return h("div", { class: ranks && "ranks" }, h("dt", {}, stream), h("dd", {}, values));
+  return h("div", { class: ranks && "ranks" }, h("dt", {}, NAMES[stream]), h("dd", {}, values));
 }
 
 /** Opens the explanation that the address names, and closes others. */

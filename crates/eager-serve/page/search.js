@@ -13,6 +13,8 @@ const list = document.getElementById("found");
 const note = document.getElementById("found-note");
 
 let model = null;
+/** The words that the list is of; null while others are searched for. */
+let listed = "";
 let active = -1;
 let timer = 0;
 let asked = new AbortController();
@@ -30,6 +32,7 @@ function close() {
   clearTimeout(timer);
   asked.abort();
   list.replaceChildren();
+  listed = input.value.trim();
   open(false);
 }
 
@@ -58,16 +61,19 @@ function choose(option) {
 }
 
 async function find() {
+  clearTimeout(timer);
   const words = input.value.trim();
   asked.abort();
   if (words === "" || model === null) return close();
   asked = new AbortController();
+  listed = null;
   const { signal } = asked;
   let told;
   try {
     const { total, items } = await api.search(model, words, SHOWN, signal);
     if (signal.aborted) return;
     list.replaceChildren(...items.map(row));
+    listed = words;
     told = total === 0 ? "No title or id has all these words." : `${plural(total, "item")} found`;
     if (total > items.length) told += `, the first ${count(items.length)} are here; more words make it fewer`;
   } catch (error) {
@@ -80,6 +86,14 @@ async function find() {
   open(true);
   if (list.children.length > 0) activate(0);
   list.scrollTop = 0;
+}
+
+/** Adds what is chosen; where the list is still one of other words, the first of these. */
+async function enter() {
+  if (input.value.trim() !== listed) await find();
+  const option = list.children[active];
+  // More may have been typed meanwhile.
+  if (option && input.value.trim() === listed) choose(option);
 }
 
 function row(item, place) {
@@ -109,7 +123,7 @@ input.addEventListener("keydown", (event) => {
     ArrowUp: () => n && activate((active - 1 + n) % n),
     PageDown: () => n && activate(Math.min(active + 8, n - 1)),
     PageUp: () => n && activate(Math.max(active - 8, 0)),
-    Enter: () => list.children[active] && choose(list.children[active]),
+    Enter: enter,
     Escape: () => (box.hidden ? (input.value = "") : close()),
   }[event.key];
   if (!to || event.isComposing) return;

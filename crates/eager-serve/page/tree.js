@@ -19,7 +19,7 @@ export function view(element) {
     // A marked child's page is shown: children are numbered in their order.
     const offset = state.offset || (mark && Math.floor(+mark / AT_A_TIME) * AT_A_TIME) || 0;
     const ask = (signal) => api.tree(model.name, { stream, prefix, offset }, AT_A_TIME, SAMPLES, signal);
-    panel.show([model.name, stream, prefix, offset, mark], ask, (answer) => {
+    panel.show([model.name, model.digest, stream, prefix, offset, mark], ask, (answer) => {
       requestAnimationFrame(() => element.querySelector(".marked")?.scrollIntoView({ block: "center" }));
       return draw(answer, offset, mark);
     });

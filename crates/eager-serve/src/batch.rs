@@ -131,7 +131,7 @@ impl Queue {
     fn push(&self, work: Work) -> ApiResult<()> {
         let mut waiting = self.lock();
         if waiting.jobs.len() >= self.max_queue {
-            waiting.jobs.retain(|job| !job.cancelled());
+            self.leave_out(&mut waiting.jobs);
         }
         let length = waiting.jobs.len();
         if length >= self.max_queue {
@@ -157,11 +157,8 @@ impl Queue {
     fn take(&self) -> Option<Vec<Job>> {
         let mut waiting = self.lock();
         loop {
-            while let Some(first) = waiting.jobs.pop_front() {
-                if first.cancelled() {
-                    self.metrics.cancelled.inc();
-                    continue;
-                }
+            self.leave_out(&mut waiting.jobs);
+            if let Some(first) = waiting.jobs.pop_front() {
                 let batch = together(first, &mut waiting.jobs, self.max_batch);
                 self.metrics.queue.set(waiting.jobs.len() as i64);
                 return Some(batch);
@@ -175,6 +172,13 @@ impl Queue {
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Drops what nobody waits for any more.
+    fn leave_out(&self, jobs: &mut VecDeque<Job>) {
+        let before = jobs.len();
+        jobs.retain(|job| !job.cancelled());
+        self.metrics.cancelled.inc_by((before - jobs.len()) as u64);
     }
 
     /// Nothing panics while it is locked, so a poisoned lock guards what it should.
@@ -335,13 +339,32 @@ mod tests {
         assert_eq!(fourth.await.unwrap().unwrap(), expected);
         assert_eq!(
             queue.metrics.cancelled.get(),
-            1,
-            "the second; the first was thrown out for the fourth"
+            2,
+            "the first, for the fourth, and the second"
         );
         queue.close();
         workers
             .into_iter()
             .for_each(|worker| worker.join().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_pass_is_of_those_who_wait_alone() {
+        let (queue, model) = (queue(9, 8), model(1));
+        let stays = ask(&queue, &model, query(1)).await;
+        for item in 2..5 {
+            ask(&queue, &model, query(item)).await.abort();
+        }
+        tokio::task::yield_now().await;
+        let workers = start(&queue, 1).unwrap();
+        assert_eq!(stays.await.unwrap().unwrap().len(), 3);
+        queue.close();
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+        assert_eq!(queue.metrics.cancelled.get(), 3);
+        let text = queue.metrics.text().unwrap();
+        assert!(text.contains("eager_batch_queries_sum 1.0"), "{text}");
     }
 
     #[tokio::test]

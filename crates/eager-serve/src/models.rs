@@ -116,7 +116,9 @@ impl Models {
         let slot = self.slot(name)?;
         let _one = slot.change.lock().await;
         let (models, folder, name) = (self.clone(), slot.folder.clone(), slot.name.clone());
+        let request = tracing::Span::current();
         let loaded = tokio::task::spawn_blocking(move || {
+            let _request = request.entered();
             let open = || load(&models.open, &folder, Some(&name), models.workers);
             let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
             loaded.unwrap_or_else(|_| {

@@ -1,7 +1,7 @@
 //! Which handler answers what, and what is done around every one of them.
 //!
-//! From the outside: request id → span and access log → counting, the bodies of errors → panics → (below `/v1`) time limit →
-//! token → handler.
+//! From the outside: request id → span and access log → counting, the bodies of errors → panics → (below `/v1`) token → time
+//! limit, which a reload has for its body alone → handler.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

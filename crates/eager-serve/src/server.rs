@@ -35,18 +35,33 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     listen().map_err(|source| ServeError::Bind { address, source })
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP reloads every model.
+/// Serves what `load` opens until SIGTERM or SIGINT; SIGHUP reloads every model. Signals are heard from the start: one that
+/// asks to stop does not wait for models to be loaded, a SIGHUP does.
 ///
 /// # Errors
-/// When the system refuses a thread, a signal or the socket.
-pub fn run(app: Arc<App>, listener: TcpListener) -> Result<()> {
+/// When `load` fails, or the system refuses a thread, a signal or the socket.
+pub fn run(
+    listener: TcpListener,
+    load: impl FnOnce() -> Result<Arc<App>> + Send + 'static,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let served = runtime.block_on(async {
-        let reloads = tokio::spawn(reload_on_hangup(app.clone())?);
-        let stop = stop_signal()?;
-        let served = serve(app.clone(), listener, stop).await;
+        let hangups = hangups()?;
+        let mut stop = std::pin::pin!(stop_signal()?);
+        let app = tokio::select! {
+            app = tokio::task::spawn_blocking(load) => match app {
+                Ok(app) => app?,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => return Ok(()), // a task that nobody cancels
+                },
+            },
+            () = &mut stop => return Ok(()),
+        };
+        let reloads = tokio::spawn(reload_on(hangups, app.clone()));
+        let served = serve(app, listener, stop).await;
         reloads.abort();
         served
     });
@@ -89,21 +104,31 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 }
 
 #[cfg(unix)]
-fn reload_on_hangup(app: Arc<App>) -> Result<impl Future<Output = ()>> {
+type Hangups = tokio::signal::unix::Signal;
+#[cfg(not(unix))]
+type Hangups = ();
+
+#[cfg(unix)]
+fn hangups() -> Result<Hangups> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: reloading");
-            app.reload_all().await;
-        }
-    })
+    Ok(signal(SignalKind::hangup())?)
 }
 
 #[cfg(not(unix))]
-fn reload_on_hangup(_: Arc<App>) -> Result<impl Future<Output = ()>> {
-    Ok(std::future::pending())
+fn hangups() -> Result<Hangups> {
+    Ok(())
 }
+
+#[cfg(unix)]
+async fn reload_on(mut hangups: Hangups, app: Arc<App>) {
+    while hangups.recv().await.is_some() {
+        tracing::info!("SIGHUP: reloading");
+        app.reload_all().await;
+    }
+}
+
+#[cfg(not(unix))]
+async fn reload_on(_: Hangups, _: Arc<App>) {}
 
 /// Serves on `listener` until `stop`; then takes requests for `linger` more, and gives those under way `grace`.
 ///
@@ -224,6 +249,26 @@ mod tests {
 
     use super::*;
     use crate::Config;
+
+    #[cfg(unix)]
+    #[test]
+    fn signals_are_heard_while_models_are_loaded() {
+        let began = std::time::Instant::now();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let load = || {
+            // The default of both would be the end of this process.
+            for signal in ["-HUP", "-TERM"] {
+                let sent = std::process::Command::new("kill")
+                    .args([signal, &std::process::id().to_string()])
+                    .status();
+                assert!(sent.unwrap().success());
+            }
+            std::thread::sleep(Duration::from_secs(30));
+            unreachable!("it was asked to stop")
+        };
+        run(listener, load).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
 
     #[test]
     fn whoever_asks_and_does_not_read_makes_room_for_others() {

@@ -74,12 +74,21 @@ fn expected(bundle: &Bundle, query: &Query) -> Value {
         .remove(0);
     let items = list.iter().zip(1..).map(|(ranked, rank)| {
         let item = &bundle.items()[ranked.item as usize];
-        let likelier = ranked.behaviour.unwrap_or(f32::MIN) >= ranked.semantic.unwrap_or(f32::MIN);
-        json!({
-            "rank": rank, "item": item.id, "title": item.title, "score": number(ranked.score),
-            "stream": if likelier { "behaviour" } else { "semantic" },
+        let direct = ranked.direct.unwrap_or(f32::MIN);
+        let semantic = ranked.semantic.unwrap_or(f32::MIN);
+        let stream = match ranked.behaviour.unwrap_or(f32::MIN) {
+            behaviour if behaviour >= semantic && behaviour >= direct => "behaviour",
+            _ if semantic >= direct => "semantic",
+            _ => "direct",
+        };
+        let mut line = json!({
+            "rank": rank, "item": item.id, "title": item.title, "score": number(ranked.score), "stream": stream,
             "behaviour": number(ranked.behaviour), "semantic": number(ranked.semantic),
-        })
+        });
+        if let Some(direct) = ranked.direct {
+            line["direct"] = number(direct);
+        }
+        line
     });
     items.collect()
 }
@@ -121,6 +130,46 @@ async fn a_list_is_the_librarys_alone_and_among_others() {
     let passes = served.metric("eager_batch_queries_count").await - passes;
     assert!(passes < 120.0, "{passes} passes for 240 queries");
     assert_eq!(served.metric("eager_panics_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_direct_head_is_named_and_its_answers_are_described() {
+    let served = Served::new(
+        Config::default(),
+        [
+            eager_fixtures::bundle_with_direct_head(ITEMS, 7),
+            eager_fixtures::bundle_ranked_by_sum(ITEMS, 7),
+        ],
+    );
+    let (_, document) = served.get("/openapi.json").await;
+    let described = &document["paths"]["/v1/recommend"]["post"]["responses"]["200"];
+    let schema = &described["content"]["application/json"]["schema"];
+    for (number, by_likeliest) in [(0, true), (1, false)] {
+        let bundle = common::open(&served.folder(number)).unwrap();
+        let mut surest = 0;
+        // Of all items, some are likeliest by the head.
+        let all = Query {
+            history: vec![1],
+            k: ITEMS,
+            ..Query::default()
+        };
+        let body = json!({"history": ["i1"], "k": ITEMS, "list": "merged"});
+        for (query, mut body) in queries().into_iter().chain([(all, body)]) {
+            body["model"] = number.to_string().into();
+            let (status, answer) = served.post("/v1/recommend", &body).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            assert_eq!(answer["items"], expected(&bundle, &query), "{body}");
+            fits(&document, schema, &answer, "list");
+            for item in answer["items"].as_array().unwrap() {
+                surest += usize::from(item["stream"] == "direct");
+                // A sum is the log-probability of nothing; a stream's own list has no other score.
+                let likeliest = item["score"] == item[item["stream"].as_str().unwrap()];
+                let merged = body["list"] == "merged";
+                assert_eq!(likeliest, by_likeliest || !merged, "{item}");
+            }
+        }
+        assert!(surest > 0, "the direct head is never the surest");
+    }
 }
 
 /// The results of futures that are polled in turn.

@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 
 use browser::Browser;
 use candle_core::Device;
-use eager_bundle::{Bundle, Explanation, Filter, ListKind, Query};
+use eager_bundle::{Bundle, Explanation, Filter, ListKind, Query, Ranked};
 use eager_model::Stream;
 use eager_serve::{App, Config, Source, Token};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -28,6 +29,12 @@ const SETTLED: &str = "!document.querySelector('main [aria-busy=true]')";
 /// Items of the list on the page, and which streams' probabilities stand beside them.
 const LIST: &str =
     "[...document.querySelectorAll('.list > li')].map((row) => row.dataset.item).join()";
+
+/// What the page says of a list: `i5, behaviour −4.07 ranks, semantic –; …`.
+const SCORES: &str = "[...document.querySelectorAll('.list > li')].map((row) => [row.dataset.item, \
+     ...[...row.querySelectorAll('.scores > div')].map((line) => [line.querySelector('dt').innerText, \
+     line.querySelector('.number:last-child').innerText, line.className].filter(Boolean).join(' ')) \
+     ].join(', ')).join('; ')";
 
 /// What the page says of code paths that are open: `behaviour −4.07 token 1 −1.97 token 68 …`.
 const PATHS: &str = "[...document.querySelectorAll('.explanation:not([hidden]) section')].map((path) => \
@@ -202,8 +209,10 @@ fn with_the_keyboard_alone() {
     browser.press("Enter");
     history_is(&mut browser, "i21");
     assert_eq!(focused(&mut browser), "INPUT");
-    browser.write("number 5");
-    browser.wait("document.querySelectorAll('#found li').length === 11");
+    // Enter adds what the words say, not what the list of the words before has first.
+    browser.write("number");
+    browser.wait("document.querySelectorAll('#found li').length === 50");
+    browser.write(" 5");
     browser.press("Enter");
     history_is(&mut browser, "i21,i5");
     browser.wait(SETTLED);
@@ -265,6 +274,155 @@ fn with_the_keyboard_alone() {
 }
 
 #[test]
+fn what_ranks_a_list_stands_beside_it() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let mut bundles = [
+        eager_fixtures::bundle(ITEMS, 7),
+        eager_fixtures::bundle_with_direct_head(ITEMS, 7),
+        eager_fixtures::bundle_ranked_by_sum(ITEMS, 7),
+    ];
+    let server = Server::start(&mut bundles, None);
+    browser.resize(1280, 900);
+    // All items: each is one of both streams and of the head.
+    let all = Query {
+        k: ITEMS,
+        ..query()
+    };
+    for (place, bundle) in bundles.iter().enumerate() {
+        let hash = format!("#model=model-{place}&history=i11,i7&k={ITEMS}");
+        open(&mut browser, &server, &hash);
+        let list = ranked(bundle, &all);
+        assert_eq!(list.len(), ITEMS);
+        assert_eq!(browser.text(SCORES), scores(&list), "model-{place}");
+        let words = browser.text("document.querySelector('.list').innerText");
+        let direct = list.iter().any(|ranked| ranked.surest().is_none());
+        assert_eq!(direct, place > 0, "model-{place}");
+        let said = "both streams and direct head, likeliest by direct head";
+        assert_eq!(words.contains(said), direct, "{words}");
+    }
+
+    // A score is no log-probability with every model, so none is shown as a share.
+    let hash = "#model=model-1&other=model-2&view=compare&history=i11,i7";
+    open(&mut browser, &server, hash);
+    let lists = [1, 2].map(|place| ranked(&bundles[place], &query()));
+    let expected = lists.iter().flatten().map(|ranked| decimal(ranked.score));
+    let shown =
+        "[...document.querySelectorAll('.compared .number')].map((of) => of.innerText).join()";
+    assert_eq!(browser.text(shown), expected.collect::<Vec<_>>().join(","));
+    all_well(&mut browser, &server);
+}
+
+#[test]
+fn an_open_page_goes_along_with_a_reload() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let server = Server::start(&mut [eager_fixtures::bundle(ITEMS, 7)], None);
+    browser.resize(1280, 900);
+    // The last one comes with the reload.
+    open(&mut browser, &server, &format!("#history=i11,i{ITEMS}"));
+    let history = "document.querySelector('#history').innerText";
+    browser.wait(&format!("{history}.includes('not in this catalogue')"));
+
+    let mut changed = eager_fixtures::bundle(ITEMS + 1, 8);
+    server.reload(&mut changed);
+    set(&mut browser, "list", "semantic");
+    let about = "document.querySelector('#about').innerText";
+    browser.wait(&format!("{about}.includes('{}')", &changed.digest()[..12]));
+    assert!(browser.text(about).contains("61 items"));
+    history_is(&mut browser, &format!("i11,i{ITEMS}"));
+    let asked = Query {
+        history: vec![11, ITEMS as u32],
+        list: ListKind::Semantic,
+        ..query()
+    };
+    let expected = recommend(&changed, &asked);
+    list_is(&mut browser, &expected);
+
+    // The reasons are those of the same history.
+    browser.click(".list > li:nth-child(2) .why");
+    browser.wait("document.querySelectorAll('.path').length === 2");
+    let second = number(&expected[1]);
+    let explained = changed.explain(&asked.history, second, 3).unwrap();
+    assert_eq!(browser.text(PATHS), paths(&explained));
+    let asked = browser.requests.iter();
+    let asked = asked.filter(|to| to.ends_with("/v1/models")).count();
+    assert_eq!(asked, 2, "at the start, and after the reload");
+    all_well(&mut browser, &server);
+}
+
+#[test]
+fn titles_are_text_and_fit_whatever_they_are() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let mut bundles = [8, 9].map(|seed| eager_fixtures::bundle_with_odd_titles(ITEMS, seed));
+    let server = Server::start(&mut bundles, None);
+    browser.resize(320, 800);
+    let title = |item: usize| bundles[0].items()[item].title.clone();
+    let (markup, word) = (title(2).unwrap(), title(3).unwrap());
+    assert!(title(1).is_none() && markup.contains("<b>&amp;") && word.len() == 2000);
+    let codes = bundles[0].recommender().codes(Stream::Semantic);
+    let (leaf, prefix) = codes.code(3).split_last().unwrap();
+    let prefix: Vec<String> = prefix.iter().map(ToString::to_string).collect();
+    let leaf = format!(
+        "view=tree&stream=semantic&prefix={}&mark={leaf}",
+        prefix.join(",")
+    );
+    for (view, place, text) in [
+        ("k=60", "[data-item=i1] .title", "i1"),
+        ("k=60&why=i2", "[data-item=i2] .title", &markup[..]),
+        ("k=60&why=i3", "[data-item=i3] .title", &word[..]),
+        ("view=item&item=i1", ".item .name", "i1"),
+        ("view=item&item=i2", ".item .name", &markup[..]),
+        ("view=item&item=i3", ".item .name", &word[..]),
+        (
+            "view=compare&k=60",
+            ".compared [data-to*='\"i2\"']",
+            &markup[..],
+        ),
+        (
+            "view=compare&k=60",
+            ".compared [data-to*='\"i3\"']",
+            &word[..],
+        ),
+        ("view=tree&stream=semantic", ".samples", ""),
+        (&leaf[..], ".marked .title", &word[..]),
+    ] {
+        let hash = format!("#history=i1,i2,i3&{view}");
+        open(&mut browser, &server, &hash);
+        let history =
+            "[...document.querySelectorAll('#history .title')].map((row) => row.textContent)";
+        let titles = json!(["i1", markup, word]);
+        browser.wait(&format!(
+            "JSON.stringify({history}) === JSON.stringify({titles})"
+        ));
+        if view.contains("why") {
+            browser.wait("document.querySelectorAll('.path').length === 2");
+        }
+        browser.wait(&format!("document.querySelector({})", json!(place)));
+        let shown = format!("document.querySelector({}).textContent", json!(place));
+        assert!(text.is_empty() || browser.text(&shown) == text, "{hash}");
+        assert_eq!(browser.eval("document.querySelectorAll('b').length"), 0);
+        no_overflow(&mut browser);
+    }
+
+    // The search: an item without a title has its id.
+    browser.click("#search");
+    browser.write("i");
+    browser.wait("document.querySelectorAll('#found li').length === 50");
+    for (item, title) in [("i1", "i1"), ("i2", &markup[..]), ("i3", &word[..])] {
+        let shown =
+            format!("document.querySelector('#found [data-item={item}] .title').textContent");
+        assert_eq!(browser.text(&shown), title);
+    }
+    no_overflow(&mut browser);
+    all_well(&mut browser, &server);
+}
+
+#[test]
 fn dark_where_the_system_is() {
     let Some(mut browser) = Browser::start() else {
         return;
@@ -297,8 +455,16 @@ fn a_server_that_asks_for_a_token() {
     browser.wait("document.querySelector('#token').open");
     browser.write("wrong");
     browser.press("Enter");
-    browser.wait("document.querySelector('#token-note').innerText.includes('not accept')");
-    browser.write(TOKEN);
+    let refused = "document.querySelector('#token').open && \
+         document.querySelector('#token-value').value === '' && \
+         document.querySelector('#token-note').innerText.includes('not accept')";
+    browser.wait(refused);
+    // What no header can hold is no token either, and the server is not blamed for it.
+    browser.write("öpen-sesame-öpen-sesame");
+    browser.press("Enter");
+    browser.wait(refused);
+    // As it is pasted, with white space around it.
+    browser.write(&format!(" {TOKEN} "));
     browser.press("Enter");
     browser.wait("document.querySelectorAll('.start li, .items li').length === 8");
     assert_eq!(browser.eval("document.querySelector('#token').open"), false);
@@ -370,7 +536,7 @@ struct Server {
     address: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -405,8 +571,18 @@ impl Server {
             address,
             stop: Some(stop),
             thread: Some(thread),
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Puts another bundle in the place of the first.
+    fn reload(&self, bundle: &mut Bundle) {
+        let folder = self.folder.path().join("model-0");
+        std::fs::remove_dir_all(&folder).unwrap();
+        bundle.save(&folder).unwrap();
+        let request = ureq::post(format!("{}v1/admin/reload", self.address));
+        let request = request.header("content-type", "application/json");
+        assert_eq!(request.send("{}").unwrap().status(), 200);
     }
 }
 
@@ -496,7 +672,7 @@ fn no_overflow(browser: &mut Browser) {
 }
 
 fn at_phone_width(browser: &mut Browser, server: &Server) {
-    browser.resize(400, 800);
+    browser.resize(320, 800);
     for (hash, there) in [
         ("#", ".items li"),
         ("#history=i11,i7&why=i7&k=60", ".list"),
@@ -509,6 +685,10 @@ fn at_phone_width(browser: &mut Browser, server: &Server) {
         browser.wait(&format!("document.querySelector('{there}')"));
         no_overflow(browser);
     }
+    // Where there is little room the settings are closed at first.
+    browser.click("#settings-box summary");
+    browser.wait("document.querySelector('#settings-box').open");
+    no_overflow(browser);
 }
 
 /// The page asked nobody but its server, and nothing went wrong in it.
@@ -530,10 +710,14 @@ fn query() -> Query {
     }
 }
 
+fn ranked(bundle: &Bundle, query: &Query) -> Vec<Ranked> {
+    let mut lists = bundle.recommend(std::slice::from_ref(query)).unwrap();
+    lists.remove(0)
+}
+
 fn recommend(bundle: &Bundle, query: &Query) -> Vec<String> {
-    let lists = bundle.recommend(std::slice::from_ref(query)).unwrap();
-    lists[0]
-        .iter()
+    let list = ranked(bundle, query);
+    list.iter()
         .map(|ranked| format!("i{}", ranked.item))
         .collect()
 }
@@ -542,16 +726,50 @@ fn number(item: &str) -> u32 {
     item[1..].parse().unwrap()
 }
 
+/// A number as the page writes it.
+fn decimal(value: f32) -> String {
+    let text = format!("{value:.2}").replace('-', "−");
+    if text == "−0.00" {
+        "0.00".to_owned()
+    } else {
+        text
+    }
+}
+
+/// What the page is to say of a list, see [`SCORES`].
+fn scores(list: &[Ranked]) -> String {
+    let row = |ranked: &Ranked| {
+        let surest = ranked.surest().map_or("direct head", Stream::name);
+        let found = [
+            ("behaviour", ranked.behaviour),
+            ("semantic", ranked.semantic),
+            ("direct head", ranked.direct),
+        ];
+        let highest = found.iter().filter_map(|&(_, log_prob)| log_prob);
+        let by_likeliest = highest.fold(f32::MIN, f32::max) == ranked.score;
+        let mut parts = vec![format!("i{}", ranked.item)];
+        for (name, log_prob) in found {
+            // A model without a head has no line for it.
+            if name == "direct head" && log_prob.is_none() {
+                continue;
+            }
+            let figure = log_prob.map_or_else(|| "–".to_owned(), decimal);
+            let ranks = by_likeliest && name == surest;
+            parts.push(format!(
+                "{name} {figure}{}",
+                if ranks { " ranks" } else { "" }
+            ));
+        }
+        if !by_likeliest {
+            parts.push(format!("score {} ranks", decimal(ranked.score)));
+        }
+        parts.join(", ")
+    };
+    list.iter().map(row).collect::<Vec<_>>().join("; ")
+}
+
 /// What the page is to say of an explanation, see [`PATHS`].
 fn paths(explanation: &Explanation) -> String {
-    let decimal = |value: f32| {
-        let text = format!("{value:.2}").replace('-', "−");
-        if text == "−0.00" {
-            "0.00".to_owned()
-        } else {
-            text
-        }
-    };
     let path = |(name, stream): &(&str, Stream)| {
         let path = &explanation.streams[*stream];
         let mut parts = vec![(*name).to_owned(), decimal(path.log_prob)];

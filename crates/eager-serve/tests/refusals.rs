@@ -20,6 +20,11 @@ async fn refused(
     field: Option<&str>,
 ) -> String {
     let about = format!("{} {}", request.method(), request.uri());
+    // What is no route is in no document.
+    if code != "not_found" {
+        let method = request.method().as_str().to_lowercase();
+        is_described(served, &method, request.uri().path(), status).await;
+    }
     let (found, headers, body) = served.send(request).await;
     let text = String::from_utf8_lossy(&body).into_owned();
     assert_eq!(found.as_u16(), status, "{about}: {text}");
@@ -32,6 +37,26 @@ async fn refused(
     );
     assert!(!answer["request_id"].as_str().unwrap().is_empty());
     answer["error"]["message"].as_str().unwrap().to_owned()
+}
+
+/// The document of the interface has the status for that path.
+async fn is_described(served: &Served, method: &str, path: &str, status: u16) {
+    let (_, document) = served.get("/openapi.json").await;
+    let is_of = |route: &str| {
+        let same = |(of, found): (&str, &str)| of.starts_with('{') || of == found;
+        route.split('/').count() == path.split('/').count()
+            && route.split('/').zip(path.split('/')).all(same)
+    };
+    let mut routes = document["paths"].as_object().unwrap().iter();
+    let (route, methods) = routes
+        .find(|(route, _)| is_of(route))
+        .unwrap_or_else(|| panic!("{path} is not in the document"));
+    let response = &methods[method]["responses"][status.to_string()];
+    let schema = &response["content"]["application/json"]["schema"]["$ref"];
+    assert_eq!(
+        schema, "#/components/schemas/ErrorBody",
+        "{method} {route} {status}: {response}"
+    );
 }
 
 fn get(path: &str) -> Request<Body> {
@@ -231,6 +256,14 @@ async fn bad_input_is_named() {
         Some("items[0]"),
     )
     .await;
+    refused(
+        &served,
+        explain(json!({"history": ["i1"], "items": ["i1"], "model": "x"})),
+        404,
+        "unknown_model",
+        Some("model"),
+    )
+    .await;
     let samples = json!({"history": ["i1"], "items": ["i1"], "samples": 51});
     refused(
         &served,
@@ -265,6 +298,27 @@ async fn bad_input_is_named() {
         ("/v1/items/i1/similar?view=both", 400, "bad_query", None),
         ("/v1/items/i1/similar?k=51", 422, "out_of_range", Some("k")),
         ("/v1/items/i1?model=x", 404, "unknown_model", Some("model")),
+        ("/v1/items?model=x", 404, "unknown_model", Some("model")),
+        (
+            "/v1/categories?model=x",
+            404,
+            "unknown_model",
+            Some("model"),
+        ),
+        (
+            "/v1/items/i1/similar?model=x",
+            404,
+            "unknown_model",
+            Some("model"),
+        ),
+        (
+            "/v1/tree/semantic?model=x",
+            404,
+            "unknown_model",
+            Some("model"),
+        ),
+        ("/v1/items/i1?page=1", 400, "bad_query", None),
+        ("/v1/categories?page=1", 400, "bad_query", None),
         ("/v1/tree/both", 400, "bad_path", None),
         (
             "/v1/tree/semantic?prefix=a",
@@ -450,6 +504,17 @@ async fn what_takes_too_long_and_what_is_too_much_is_said() {
     let mut slow = list();
     *slow.body_mut() = Body::new(Never);
     refused(&served, slow, 503, "timeout", None).await;
+    for (method, path) in [
+        ("post", "/v1/recommend"),
+        ("post", "/v1/explain"),
+        ("get", "/v1/items"),
+        ("get", "/v1/items/i1/similar"),
+        ("get", "/v1/tree/semantic"),
+    ] {
+        for status in [429, 500, 503] {
+            is_described(&served, method, path, status).await;
+        }
+    }
 
     // One worker and room for one: of fifty at once most are too many.
     let served = Served::one(Config {

@@ -173,8 +173,8 @@ impl Serve {
         // With its causes, as a client of `/v1/admin/reload` sees one line of it.
         let open: Box<Open> =
             Box::new(move |folder| open(folder).map_err(|error| chain(&error).into()));
-        let app = App::new(config, &sources, open)?;
-        Ok(eager_serve::run(app, listener)?)
+        let load = move || App::new(config, &sources, open);
+        Ok(eager_serve::run(listener, load)?)
     }
 
     fn token(&self) -> Result<Option<Token>> {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
+use super::{BadBody, Refused};
 use crate::App;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::Body;
@@ -39,17 +41,25 @@ pub(crate) struct ReloadResponse {
 #[utoipa::path(
     post, path = "/v1/admin/reload", tag = "models", security(("token" = [])), request_body = ReloadRequest,
     responses(
+        Refused, BadBody,
         (status = 200, description = "The new model is served", body = ReloadResponse),
+        (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 403, description = "The server listens to other machines and has no token", body = ErrorBody),
         (status = 409, description = "The folder does not hold a sound model; the old one goes on", body = ErrorBody),
     ),
 )]
 pub(crate) async fn reload(
     State(app): State<Arc<App>>,
-    Body(request): Body<ReloadRequest>,
+    request: Request,
 ) -> ApiResult<Json<ReloadResponse>> {
+    // A model may take longer to load than other requests may take; the body may not.
+    let limit = app.config.timeout;
+    let body = tokio::time::timeout(limit, Body::from_request(request, &())).await;
+    let Body(ReloadRequest { model }) =
+        body.map_err(|_| ApiError::timeout(limit.as_secs_f64()))??;
     // A task of its own: it ends, and is logged, whether or not the client waits.
-    let task = tokio::spawn(async move { app.reload(request.model.as_deref()).await });
+    let task = async move { app.reload(model.as_deref()).await };
+    let task = tokio::spawn(task.in_current_span());
     let change = task.await.map_err(|_| ApiError::internal())??;
     let change = change.map_err(|error| {
         let message = format!("{error}; the model that was there goes on");

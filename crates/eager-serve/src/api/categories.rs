@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::within;
+use super::{Refused, within};
 use crate::App;
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::Params;
@@ -54,7 +54,10 @@ pub(crate) struct CategorySize {
 #[utoipa::path(
     get, path = "/v1/categories", tag = "catalogue", security(("token" = [])), params(Which),
     responses(
+        Refused,
         (status = 200, description = "The largest ones", body = Categories),
+        (status = 400, description = "The query is none", body = ErrorBody),
+        (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 422, description = "A number is out of range", body = ErrorBody),
     ),
 )]

@@ -8,7 +8,7 @@ use eager_bundle::{Bundle, CodePath};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ItemName, Streams, Unknown, history, within};
+use super::{BadBody, Busy, ItemName, Refused, Streams, Unknown, history, within};
 use crate::App;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::Body;
@@ -111,9 +111,10 @@ impl ExplainedCode {
 #[utoipa::path(
     post, path = "/v1/explain", tag = "recommend", security(("token" = [])), request_body = ExplainRequest,
     responses(
+        Refused, BadBody, Busy,
         (status = 200, description = "The reasons", body = ExplainResponse),
+        (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 422, description = "An item is unknown, a field is missing, unknown or out of range", body = ErrorBody),
-        (status = 429, description = "Too many requests are waiting; see `retry-after`", body = ErrorBody),
     ),
 )]
 pub(crate) async fn explain(

@@ -8,7 +8,7 @@ use eager_bundle::Bundle;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ItemName, ModelParam, StreamName, Streams, length, within};
+use super::{Busy, ItemName, ModelParam, Refused, StreamName, Streams, length, within};
 use crate::App;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::{Params, Segment};
@@ -104,7 +104,10 @@ fn number(bundle: &Bundle, id: &str) -> ApiResult<u32> {
 #[utoipa::path(
     get, path = "/v1/items", tag = "catalogue", security(("token" = [])), params(Search),
     responses(
+        Refused, Busy,
         (status = 200, description = "A page", body = Found),
+        (status = 400, description = "The query is none", body = ErrorBody),
+        (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 422, description = "No item has the category, `q` is too long, or a number is out of range", body = ErrorBody),
     ),
 )]
@@ -150,8 +153,10 @@ pub(crate) async fn items(
     get, path = "/v1/items/{id}", tag = "catalogue", security(("token" = [])),
     params(("id" = String, Path, description = "The item's id"), ModelParam),
     responses(
+        Refused,
         (status = 200, description = "The item", body = ItemDetails),
-        (status = 404, description = "There is no such item", body = ErrorBody),
+        (status = 400, description = "The path or the query is none", body = ErrorBody),
+        (status = 404, description = "There is no such item or model", body = ErrorBody),
     ),
 )]
 pub(crate) async fn item(
@@ -222,8 +227,10 @@ pub(crate) struct SimilarItem {
     get, path = "/v1/items/{id}/similar", tag = "catalogue", security(("token" = [])),
     params(("id" = String, Path, description = "The item's id"), Near),
     responses(
+        Refused, Busy,
         (status = 200, description = "The items", body = SimilarItems),
-        (status = 404, description = "There is no such item", body = ErrorBody),
+        (status = 400, description = "The path or the query is none", body = ErrorBody),
+        (status = 404, description = "There is no such item or model", body = ErrorBody),
         (status = 422, description = "A number is out of range", body = ErrorBody),
     ),
 )]

@@ -8,12 +8,73 @@ pub(crate) mod models;
 pub(crate) mod recommend;
 pub(crate) mod tree;
 
+use std::collections::BTreeMap;
+
 use eager_bundle::Bundle;
 use eager_model::Stream;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use crate::error::{ApiError, ApiResult};
+
+/// Answers that are errors, by their status.
+type Refusals = BTreeMap<String, RefOr<Response>>;
+
+/// What every route below `/v1` may answer instead.
+pub(crate) struct Refused;
+
+impl IntoResponses for Refused {
+    fn responses() -> Refusals {
+        refusals(&[
+            (401, "The server has a token, and this is not it"),
+            (
+                500,
+                "A fault of the server; its log has the reason under the request's id",
+            ),
+        ])
+    }
+}
+
+/// What a route with a body may answer instead.
+pub(crate) struct BadBody;
+
+impl IntoResponses for BadBody {
+    fn responses() -> Refusals {
+        refusals(&[
+            (400, "The body is not JSON"),
+            (413, "The body is longer than this server takes"),
+            (415, "The body is not said to be JSON"),
+            (503, LATE),
+        ])
+    }
+}
+
+/// What a route that computes may answer instead.
+pub(crate) struct Busy;
+
+impl IntoResponses for Busy {
+    fn responses() -> Refusals {
+        refusals(&[
+            (429, "Too many requests are waiting; see `retry-after`"),
+            (503, LATE),
+        ])
+    }
+}
+
+const LATE: &str = "No answer in time, or the body came too slowly; see `retry-after`";
+
+fn refusals(all: &[(u16, &str)]) -> Refusals {
+    let refusal = |&(status, description): &(u16, &str)| {
+        // A route has the type among its own answers, so it is in the document.
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody")));
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content("application/json", body.build());
+        (status.to_string(), RefOr::T(response.build()))
+    };
+    all.iter().map(refusal).collect()
+}
 
 /// An item as it is shown.
 #[derive(Debug, Serialize, ToSchema)]

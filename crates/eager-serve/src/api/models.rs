@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Streams;
+use super::{Refused, Streams};
 use crate::App;
 use crate::models::Model;
 
@@ -78,7 +78,7 @@ impl ModelInfo {
 
 /// The models that are served
 #[utoipa::path(get, path = "/v1/models", tag = "models", security(("token" = [])),
-    responses((status = 200, description = "All of them", body = ModelList)))]
+    responses(Refused, (status = 200, description = "All of them", body = ModelList)))]
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Json<ModelList> {
     let models = app.models.all();
     Json(ModelList {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tower_http::request_id::RequestId;
 use utoipa::ToSchema;
 
-use super::{ItemName, Unknown, history, length};
+use super::{BadBody, Busy, ItemName, Refused, Unknown, history, length};
 use crate::App;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::Body;
@@ -145,10 +145,10 @@ impl RankedItem {
 #[utoipa::path(
     post, path = "/v1/recommend", tag = "recommend", security(("token" = [])), request_body = RecommendRequest,
     responses(
+        Refused, BadBody, Busy,
         (status = 200, description = "The list", body = RecommendResponse),
-        (status = 400, description = "The body is not JSON", body = ErrorBody),
+        (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 422, description = "An item is unknown, a field is missing, unknown or out of range", body = ErrorBody),
-        (status = 429, description = "Too many requests are waiting; see `retry-after`", body = ErrorBody),
     ),
 )]
 pub(crate) async fn recommend(

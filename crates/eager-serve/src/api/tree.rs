@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::explain::SAMPLES;
-use super::{ItemName, StreamName, within};
+use super::{Busy, ItemName, Refused, StreamName, within};
 use crate::App;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::{Params, Segment};
@@ -86,8 +86,10 @@ pub(crate) struct Child {
     get, path = "/v1/tree/{stream}", tag = "catalogue", security(("token" = [])),
     params(("stream" = StreamName, Path, description = "Which tree"), Place),
     responses(
+        Refused, Busy,
         (status = 200, description = "The node", body = TreeNode),
-        (status = 404, description = "No code has the prefix", body = ErrorBody),
+        (status = 400, description = "The path or the query is none", body = ErrorBody),
+        (status = 404, description = "No code has the prefix, or there is no such model", body = ErrorBody),
         (status = 422, description = "The prefix is none, or a number is out of range", body = ErrorBody),
     ),
 )]
