@@ -24,44 +24,67 @@ fn arrow_fault(error: ArrowError) -> PyErr {
     PyValueError::new_err(format!("Arrow: {error}"))
 }
 
-/// Histories of a list array, or of a table with a column `history` of them and perhaps one `user`.
+/// Histories of a list array, or of a table with a column `history` of them and perhaps one `user`. Which of them it is says
+/// the type, as there may be no row.
 pub(crate) fn histories(ids: Ids<'_>, array: &PyChunkedArray) -> PyResult<Histories> {
     let mut histories = Histories::default();
-    for chunk in array.chunks() {
-        let Some(table) = chunk.as_struct_opt() else {
+    let DataType::Struct(columns) = array.data_type() else {
+        one_kind(array.data_type())?;
+        for chunk in array.chunks() {
             read_lists(ids, chunk, &mut histories.items)?;
-            continue;
-        };
-        let Some(lists) = table.column_by_name("history") else {
-            let names = table.column_names().join(", ");
-            return Err(PyValueError::new_err(format!(
-                "the table has columns {names}, expected `history` (lists of items), and `user` where users have names"
-            )));
-        };
-        read_lists(ids, lists, &mut histories.items)?;
-        if let Some(users) = table.column_by_name("user") {
-            let users = cast(users, &DataType::LargeUtf8).map_err(arrow_fault)?;
-            let names = users.as_string::<i64>().iter();
-            let names = names.map(|name| name.unwrap_or_default().to_owned());
-            histories.users.get_or_insert_default().extend(names);
+        }
+        return Ok(histories);
+    };
+    let Some((_, lists)) = columns.find("history") else {
+        let names: Vec<&str> = columns
+            .iter()
+            .map(|column| column.name().as_str())
+            .collect();
+        return Err(PyValueError::new_err(format!(
+            "the table has columns {}, expected `history` (lists of items), and `user` where users have names",
+            names.join(", ")
+        )));
+    };
+    one_kind(lists.data_type())?;
+    let mut users = columns.find("user").map(|_| vec![]);
+    for chunk in array.chunks() {
+        let table = chunk.as_struct();
+        if let Some(lists) = table.column_by_name("history") {
+            read_lists(ids, lists, &mut histories.items)?;
+        }
+        if let (Some(users), Some(names)) = (&mut users, table.column_by_name("user")) {
+            read_users(names, users)?;
         }
     }
+    histories.users = users;
     Ok(histories)
 }
 
-/// Adds the lists of a chunk, whatever kind of list and of text or integer it is made of. A null list is an empty one.
-fn read_lists(ids: Ids<'_>, lists: &ArrayRef, histories: &mut Vec<Vec<u32>>) -> PyResult<()> {
+/// Adds the names of a chunk.
+fn read_users(names: &ArrayRef, users: &mut Vec<String>) -> PyResult<()> {
+    let names = cast(names, &DataType::LargeUtf8).map_err(arrow_fault)?;
+    for name in names.as_string::<i64>() {
+        let name = name.ok_or_else(|| {
+            let row = users.len();
+            PyValueError::new_err(format!("user[{row}] is null, expected the user's name"))
+        })?;
+        users.push(name.to_owned());
+    }
+    Ok(())
+}
+
+/// The type that lists are read in, whatever kind of list and of text or integer they are made of.
+fn one_kind(lists: &DataType) -> PyResult<DataType> {
     let fault = || {
         PyTypeError::new_err(format!(
-            "histories are of Arrow type {}, expected lists of strings (ids) or of integers (numbers)",
-            lists.data_type()
+            "histories are of Arrow type {lists}, expected lists of strings (ids) or of integers (numbers)"
         ))
     };
     let (DataType::List(values)
     | DataType::LargeList(values)
     | DataType::FixedSizeList(values, _)
     | DataType::ListView(values)
-    | DataType::LargeListView(values)) = lists.data_type()
+    | DataType::LargeListView(values)) = lists
     else {
         return Err(fault());
     };
@@ -74,13 +97,16 @@ fn read_lists(ids: Ids<'_>, lists: &ArrayRef, histories: &mut Vec<Vec<u32>>) -> 
         values if values.is_integer() || *values == DataType::Null => DataType::Int64,
         _ => return Err(fault()),
     };
-    let one_kind = DataType::LargeList(Arc::new(Field::new_list_field(values, true)));
-    let lists = cast(lists, &one_kind).map_err(arrow_fault)?;
+    Ok(DataType::LargeList(Arc::new(Field::new_list_field(
+        values, true,
+    ))))
+}
+
+/// Adds the lists of a chunk. A null list is an empty one.
+fn read_lists(ids: Ids<'_>, lists: &ArrayRef, histories: &mut Vec<Vec<u32>>) -> PyResult<()> {
+    let lists = cast(lists, &one_kind(lists.data_type())?).map_err(arrow_fault)?;
     let (lists, before) = (lists.as_list::<i64>(), histories.len());
-    let (texts, numbers) = (
-        lists.values().as_string_opt::<i64>(),
-        lists.values().as_primitive_opt::<Int64Type>(),
-    );
+    let texts = lists.values().as_string_opt::<i64>();
     for (row, ends) in lists.value_offsets().windows(2).enumerate() {
         let mut history = vec![];
         let places = if lists.is_null(row) {
@@ -96,10 +122,13 @@ fn read_lists(ids: Ids<'_>, lists: &ArrayRef, histories: &mut Vec<Vec<u32>>) -> 
                     place()
                 )));
             }
-            history.extend(match (texts, numbers) {
-                (Some(texts), _) => ids.text(texts.value(value), place)?,
-                (_, Some(numbers)) => ids.number(numbers.value(value), place)?,
-                (None, None) => return Err(fault()),
+            history.extend(match texts {
+                Some(texts) => ids.text(texts.value(value), place)?,
+                // Of `one_kind` there are texts, or these.
+                None => {
+                    let numbers = lists.values().as_primitive::<Int64Type>();
+                    ids.number(numbers.value(value), place)?
+                }
             });
         }
         histories.push(history);

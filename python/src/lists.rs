@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_schema::Field;
 use eager_bundle::Ranked;
 use numpy::{PyArray1, PyArray2, PyArrayMethods as _};
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCapsule;
@@ -64,24 +64,33 @@ impl Lists {
     }
 
     /// `value` of every item, `missing` where a list has ended, row after row.
-    fn padded<T>(&self, value: impl Fn(&Ranked) -> T, missing: impl Fn() -> T) -> Vec<T> {
-        let mut values = Vec::with_capacity(self.lists.len() * self.k);
+    fn padded<T>(&self, value: impl Fn(&Ranked) -> T, missing: impl Fn() -> T) -> PyResult<Vec<T>> {
+        let (lists, k) = (self.lists.len(), self.k);
+        // Lists end with the catalogue, but `k` has no bound.
+        let mut values = Vec::new();
+        let room = lists.checked_mul(k);
+        let room = room.map(|room| values.try_reserve_exact(room));
+        if !matches!(room, Some(Ok(()))) {
+            return Err(PyMemoryError::new_err(format!(
+                "there is no memory for an array of shape ({lists}, {k}); ask for a smaller k, or take the lists one by one"
+            )));
+        }
         for list in &self.lists {
             values.extend(list.iter().map(&value));
-            values.extend((list.len()..self.k).map(|_| missing()));
+            values.extend((list.len()..k).map(|_| missing()));
         }
-        values
+        Ok(values)
     }
 
     fn array<'py, T: numpy::Element>(
         &self,
         cell: &PyOnceLock<Py<PyArray2<T>>>,
         py: Python<'py>,
-        values: impl FnOnce() -> Vec<T>,
+        values: impl FnOnce() -> PyResult<Vec<T>>,
     ) -> PyResult<Bound<'py, PyArray2<T>>> {
         let shape = [self.lists.len(), self.k];
         let made = || {
-            PyArray1::from_vec(py, values())
+            PyArray1::from_vec(py, values()?)
                 .reshape(shape)
                 .map(Bound::unbind)
         };

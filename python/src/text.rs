@@ -1,9 +1,10 @@
 //! Text encoders.
 
 use candle_core::Device;
-use eager_text::Places;
+use eager_text::{Places, TextError};
 use numpy::{PyArray1, PyArray2, PyArrayMethods as _};
 use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::errors::of_text;
 use crate::process::Process;
@@ -28,6 +29,8 @@ use crate::process::Process;
 #[pyclass(frozen, module = "eager_rec")]
 pub(crate) struct TextEncoder {
     inner: Box<dyn eager_text::TextEncoder>,
+    /// Its own: rayon's threads for all are started once, and a forked child would wait for those of its parent.
+    pool: ThreadPool,
     process: Process,
 }
 
@@ -43,10 +46,13 @@ impl TextEncoder {
         let catalogue = catalogue.unwrap_or_default();
         let catalogue: Vec<&str> = catalogue.iter().map(String::as_str).collect();
         let name = name.to_string_lossy();
+        let pool = ThreadPoolBuilder::new().build();
+        let pool = pool.map_err(|error| of_text(TextError::Threads(error.to_string())))?;
         let open =
             || eager_text::open(&name, &catalogue, &Places::new(), &Device::Cpu, &mut |_| {});
         Ok(Self {
-            inner: py.detach(open).map_err(of_text)?,
+            inner: py.detach(|| pool.install(open)).map_err(of_text)?,
+            pool,
             process: Process::this(),
         })
     }
@@ -90,12 +96,12 @@ impl TextEncoder {
         texts: Vec<String>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         self.process.check("TextEncoder")?;
-        let encode = || {
+        let encode = || -> Result<Vec<f32>, TextError> {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let vectors = self.inner.encode(&texts, &mut |_| {})?;
             Ok(vectors.flatten_all()?.to_vec1::<f32>()?)
         };
-        let values = py.detach(encode).map_err(of_text)?;
+        let values = py.detach(|| self.pool.install(encode)).map_err(of_text)?;
         PyArray1::from_vec(py, values).reshape([texts.len(), self.inner.dim()])
     }
 

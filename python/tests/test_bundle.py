@@ -109,13 +109,39 @@ def in_child(bundle, results):
         results.put(str(error))
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_is_told(bundle):
+def forked(target, *args):
+    """What `target` puts into its last argument, a queue, in a forked child."""
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
     context = multiprocessing.get_context("fork")
     results = context.Queue()
-    child = context.Process(target=in_child, args=(bundle, results))
+    child = context.Process(target=target, args=(*args, results))
     child.start()
-    assert "before the process was forked" in results.get(timeout=60)
-    child.join()
+    try:
+        return results.get(timeout=60)
+    finally:
+        # One that waits for ever is not waited for.
+        child.join(timeout=10)
+        child.kill()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_is_told(bundle):
+    assert "before the process was forked" in forked(in_child, bundle)
+
+
+def encode_in_child(encoder, titles, results):
+    try:
+        encoder.encode(titles)
+    except RuntimeError as error:
+        results.put((str(error), eager_rec.TextEncoder("lsa", titles).encode(titles)))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_text_encoder_is_made_anew_in_a_forked_process(bundle):
+    titles = bundle.titles
+    encoder = eager_rec.TextEncoder("lsa", titles)
+    expected = encoder.encode(titles)
+    told, vectors = forked(encode_in_child, encoder, titles)
+    assert "before the process was forked" in told
+    assert np.array_equal(vectors, expected)

@@ -86,6 +86,36 @@ def test_arrow_that_is_no_histories(bundle):
     assert list(lists.lengths) == [10, 0, 0]
 
 
+def test_the_type_tells_where_there_is_no_row(bundle):
+    lists = pa.list_(pa.string())
+    schema = pa.schema({"user": pa.string(), "history": lists})
+    for empty in (schema.empty_table(), pa.Table.from_batches([], schema)):
+        found = bundle.recommend(empty)
+        assert (len(found), found.users) == (0, [])
+        assert found.to_arrow().schema.field("user").type == pa.string()
+    assert bundle.recommend(pa.chunked_array([], lists)).users is None
+    with pytest.raises(ValueError, match="the table has columns user, expected `history`"):
+        bundle.recommend(pa.Table.from_batches([], pa.schema({"user": pa.string()})))
+    for wrong in (pa.chunked_array([], pa.string()), pa.schema({"history": pa.string()}).empty_table()):
+        with pytest.raises(TypeError, match="expected lists of strings"):
+            bundle.recommend(wrong)
+
+
+def test_a_user_without_a_name_is_told(bundle):
+    names = pa.chunked_array([["a", "b"], ["c", None]])
+    with pytest.raises(ValueError, match=r"user\[3\] is null"):
+        bundle.recommend(pa.table({"user": names, "history": [["i1"]] * 4}))
+
+
+def test_arrays_that_no_memory_holds(bundle):
+    for k in (2**60, 2**63):
+        lists = bundle.recommend([["i1"], ["i2"]], k)
+        assert list(lists.lengths) == [60, 60] and len(lists[0]) == 60
+        for name in ("items", "ids", "scores"):
+            with pytest.raises(MemoryError, match=rf"shape \(2, {k}\); ask for a smaller k"):
+                getattr(lists, name)
+
+
 def test_arrays(bundle, histories):
     lists = bundle.recommend(histories, 70)
     assert len(lists) == len(histories)
