@@ -26,7 +26,8 @@ def faiss(points: np.ndarray, start: np.ndarray, iterations: int) -> Callable[[]
     import faiss
 
     def run() -> float:
-        means = faiss.Kmeans(points.shape[1], len(start), niter=iterations, nredo=1, max_points_per_centroid=10**9)
+        # The search is the last of the assignments, of which there are `iterations`.
+        means = faiss.Kmeans(points.shape[1], len(start), niter=iterations - 1, nredo=1, max_points_per_centroid=10**9)
         means.train(points, init_centroids=start)
         return float(means.index.search(points, 1)[0].sum())
 

@@ -31,19 +31,19 @@ impl Bench {
     /// When Python, pip or cargo fail, or a benchmark does.
     pub fn run(&self) -> Result<()> {
         let root = cargo::root()?;
-        let python = match &self.python {
-            Some(python) => python.clone(),
-            None => environment::with_requirements(
-                Path::new("python3"),
-                &root.join("target/bench-python"),
-                &root.join("benches/peers/requirements.txt"),
-            )?,
-        };
         let mut args = self.args.clone();
-        if args.first().is_none_or(|arg| arg.starts_with('-')) && !asks_for_help(&args) {
-            args.insert(0, "all".to_owned());
-        }
         if !asks_for_help(&args) {
+            let python = match &self.python {
+                Some(python) => python.clone(),
+                None => environment::with_requirements(
+                    Path::new("python3"),
+                    &root.join("target/bench-python"),
+                    &root.join("benches/peers/requirements.txt"),
+                )?,
+            };
+            if args.first().is_none_or(|arg| arg.starts_with('-')) {
+                args.insert(0, "all".to_owned());
+            }
             args.extend(["--python".to_owned(), python.display().to_string()]);
         }
         // The whole workspace, whose features are unified: nothing is compiled for this alone.

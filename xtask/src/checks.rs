@@ -92,4 +92,19 @@ fn say_what_is_skipped(root: &Path) {
             eprintln!("skipped: {what} (neither {variable} nor {otherwise} is a folder)");
         }
     }
+    // The names that `crates/eager-serve/tests/browser` looks for.
+    const BROWSERS: [&str; 4] = [
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+    ];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path)
+        .any(|folder| BROWSERS.iter().any(|name| folder.join(name).is_file()));
+    if !on_path && std::env::var_os("EAGER_CHROMIUM").is_none() {
+        eprintln!(
+            "skipped: the page of `eager serve` in a browser (no Chromium on the PATH, and EAGER_CHROMIUM is not set)"
+        );
+    }
 }

@@ -35,7 +35,7 @@ enum Command {
     ///
     /// Release mode because the code tested is then the code shipped, and the numeric tests are slow without optimisation.
     /// Tests that need the benchmark data take them from EAGER_DATA_DIR, those that need a model from EAGER_SHARED_DIR, or
-    /// both from ../shared; what is not there is skipped, and said.
+    /// both from ../shared, those of the page want a Chromium; what is not there is skipped, and said.
     Test,
     /// Speed beside PyTorch, scikit-learn, faiss and sentence-transformers: `cargo xtask bench -- train --rounds 3`
     ///
