@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use eager::run::processor;
 
 use crate::workload::DeviceKind;
 
@@ -67,22 +68,6 @@ impl Machine {
             .filter(|w| !w.is_empty())
             .collect::<Vec<_>>()
             .join("-")
-    }
-}
-
-/// The processor's name, with what tells generations apart where the name does not.
-fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    match (field("model name"), field("cpu family"), field("model\t")) {
-        (Some(name), Some(family), Some(model)) => {
-            format!("{name} (family {family}, model {model})")
-        }
-        (Some(name), ..) => name,
-        _ => std::env::consts::ARCH.to_owned(),
     }
 }
 

@@ -20,10 +20,13 @@ pub(super) fn head(files: &RunFiles) -> Markup {
     let mut versions: Vec<String> = vec![];
     for record in &files.records {
         let v = &record.versions;
-        let text = format!(
+        let mut text = format!(
             "eager {}, candle {}, {}, {}, on {}",
             v.eager, v.candle, v.rustc, v.target, record.device
         );
+        if let Some(processor) = &v.processor {
+            text.push_str(&format!(", {processor}"));
+        }
         if !versions.contains(&text) {
             versions.push(text);
         }

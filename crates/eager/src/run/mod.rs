@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use files::{read_json, write_atomic, write_by, write_json};
-pub use record::{Stage, StageRecord, Versions};
+pub use record::{Stage, StageRecord, Versions, processor};
 
 use eager_data::digest::sha256;
 
