@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use eager_data::{Batches, Split, Windows};
+use eager_infer::metrics::{Metrics, Rank};
 use eager_model::{Din, DinBatch, DinConfig, DinScorer, DinStatistics, Parameters, Weights};
 use eager_ops::{Dropout, Gradients, Ops, Segments};
 use rand::SeedableRng;
@@ -241,14 +242,13 @@ impl Learner for Training<'_> {
                 .map(|i| Ok(scorer.rank(batch.history(i), batch.targets[i])?))
                 .collect::<Result<Vec<usize>>>()
         })?;
-        let found = || ranks.iter().flatten().filter(|&&above| above < K);
-        let n = batch.len() as f64;
+        let above = ranks.into_iter().flatten();
+        let ranks: Vec<Rank> = above.map(|n| u32::try_from(n + 1).ok()).collect();
+        let metrics = Metrics::new(&ranks, &[K])?;
+        let at = metrics.at(K).context("no figures at the cut-off")?;
         Ok(DinValidation {
-            recall_20: found().count() as f64 / n,
-            ndcg_20: found()
-                .map(|&above| 1.0 / (above as f64 + 2.0).log2())
-                .sum::<f64>()
-                / n,
+            recall_20: at.recall,
+            ndcg_20: at.ndcg,
         })
     }
 }
