@@ -1,9 +1,10 @@
 //! BSARec (Shin et al., AAAI 2024, "An attentive inductive bias for sequential recommendation beyond the self-attention"):
 //! layers that mix self-attention with a filter over the sequence's spectrum, [`FilterLayer`].
 //!
-//! The transform runs over sequences of one length, padded before the oldest item, and reads padding as the authors' code
-//! does: as embeddings of zero at their positions. Attention does not see it; a padded position attends to nothing. Since
-//! the filter looks ahead, only the last position's state is trained, on every prefix of a history.
+//! The transform runs over sequences of one length, padded before the oldest item, and reads padding as embeddings of zero
+//! at their positions. Attention does not see it; a padded position attends to nothing. (In both the authors' code differs:
+//! `docs/baselines.md`.) Since the filter looks ahead, only the last position's state is trained, on every prefix of a
+//! history.
 
 use candle_core::{Result, Tensor};
 use eager_model::{Embedding, FilterInput, FilterLayer, Histories, Init, Parameters, Weights};

@@ -1,6 +1,7 @@
 //! Ranks of targets among all items.
 
 use candle_core::{DType, Result, Tensor};
+use eager_model::items_above;
 
 /// A target's rank, counted from 1; `None` where it is masked.
 pub type Rank = Option<u32>;
@@ -9,7 +10,7 @@ pub type Rank = Option<u32>;
 /// `[n_items, d]`, a target and the items that are left out a state. A target that is left out has no rank.
 ///
 /// # Errors
-/// When shapes do not fit, an item is unknown, or a target's score is not a number.
+/// When shapes do not fit, an item is unknown, or the score of a target that has a rank is not finite.
 pub fn ranks(
     states: &Tensor,
     items: &Tensor,
@@ -27,31 +28,20 @@ pub fn ranks(
         )
     }
     let scores = states.matmul(&items.t()?)?.to_dtype(DType::F32)?; // [n, n_items]
-    let scores = scores.flatten_all()?.to_vec1::<f32>()?;
-    let rows = scores.chunks_exact(n_items).zip(targets).zip(masked);
+    let mut scores = scores.flatten_all()?.to_vec1::<f32>()?;
+    let rows = scores.chunks_exact_mut(n_items).zip(targets).zip(masked);
     rows.map(|((scores, &target), masked)| rank(scores, target, masked))
         .collect()
 }
 
-fn rank(scores: &[f32], target: u32, masked: &[u32]) -> Result<Rank> {
-    let own = scores[target as usize];
-    if own.is_nan() {
-        candle_core::bail!("ranks: the score of item {target} is not a number")
-    }
+fn rank(scores: &mut [f32], target: u32, masked: &[u32]) -> Result<Rank> {
     if masked.contains(&target) {
         return Ok(None);
     }
-    let before =
-        |item: usize| scores[item] > own || (scores[item] == own && item < target as usize);
-    // As whole loops over one comparison each, which the compiler turns into vector code.
-    let (lower, higher) = scores.split_at(target as usize);
-    let all: usize = lower.iter().map(|&x| usize::from(x >= own)).sum::<usize>()
-        + higher.iter().map(|&x| usize::from(x > own)).sum::<usize>();
-    let mut masked = masked.to_vec();
-    masked.sort_unstable();
-    masked.dedup();
-    let out = masked.iter().filter(|&&item| before(item as usize)).count();
-    Ok(Some((all - out) as u32 + 1))
+    for &item in masked {
+        scores[item as usize] = f32::NEG_INFINITY;
+    }
+    Ok(Some(items_above(scores, target)? as u32 + 1))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use crate::{Bundle, BundleError, Result};
 pub struct Query {
     /// The user's items, oldest first; at least one. The newest of them are read, as many as the model's window has room for.
     pub history: Vec<u32>,
-    /// Length of the list; it is shorter only where the filter lets fewer items through.
+    /// Length of the list; it is shorter only where the filter lets fewer items through. Above the bundle's `top_k` more of
+    /// each stream is taken, so by sum or mixture the first items of a longer list need not be those of a shorter one.
     pub k: usize,
     /// Which list.
     pub list: ListKind,

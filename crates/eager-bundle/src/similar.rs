@@ -1,5 +1,6 @@
 //! Items like an item: the nearest by the cosine of a view's vectors.
 
+use eager_codes::cosine;
 use eager_model::Stream;
 
 use crate::{Bundle, BundleError, Result};
@@ -44,18 +45,5 @@ impl Bundle {
         list.truncate(k);
         list.sort_unstable_by(best_first);
         Ok(list)
-    }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        let products = a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y));
-        products.sum()
-    };
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths > 0.0 {
-        (dot(a, b) / lengths) as f32
-    } else {
-        0.0
     }
 }

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::config::{CodesConfig, MAX_LEAVES};
+use crate::config::{CodesConfig, MAX_BRANCHING, MAX_LEAVES};
 use crate::points::{Points, squared_distance};
 use crate::seed::NodeSeed;
 use crate::{CodesError, ItemCodes, Result, Vectors};
@@ -71,27 +71,54 @@ pub(crate) fn build(vectors: Vectors<'_>, config: &CodesConfig, seed: u64) -> Re
 
 /// Levels and leaves of the tree: the fewest levels with a leaf for every item, or those of `depth`.
 fn size(items: usize, branching: usize, depth: Option<usize>) -> Result<(usize, usize)> {
-    let (mut levels, mut leaves) = (0, 1u64);
-    while depth.map_or(leaves < items as u64, |depth| levels < depth) {
-        levels += 1;
-        leaves = leaves.saturating_mul(branching as u64);
-        if leaves > MAX_LEAVES {
-            return Err(CodesError::TooManyLeaves {
-                branching,
-                depth: depth.unwrap_or(levels),
-                limit: MAX_LEAVES,
-            });
-        }
+    if items as u64 > MAX_LEAVES {
+        return Err(CodesError::Config(format!(
+            "{items} items are more than the {MAX_LEAVES} leaves a balanced tree may have; use the plain variant"
+        )));
+    }
+    let Some(depth) = depth else {
+        return fewest(items, branching).ok_or_else(|| CodesError::NoDepth {
+            branching,
+            items,
+            limit: MAX_LEAVES,
+            fitting: fitting(items, branching),
+        });
+    };
+    let leaves = (branching as u64).saturating_pow(depth as u32);
+    if leaves > MAX_LEAVES {
+        return Err(CodesError::TooManyLeaves {
+            branching,
+            depth,
+            limit: MAX_LEAVES,
+        });
     }
     if leaves < items as u64 {
         return Err(CodesError::TooFewLeaves {
             branching,
-            depth: levels,
+            depth,
             leaves,
             items,
         });
     }
-    Ok((levels, leaves as usize))
+    Ok((depth, leaves as usize))
+}
+
+/// The fewest levels with a leaf for every item, and their leaves; `None` where those are too many.
+fn fewest(items: usize, branching: usize) -> Option<(usize, usize)> {
+    let (mut levels, mut leaves) = (0, 1u64);
+    while leaves < items as u64 {
+        levels += 1;
+        leaves *= branching as u64;
+    }
+    (leaves <= MAX_LEAVES).then_some((levels, leaves as usize))
+}
+
+/// A branching that has such levels: the next higher one, else that of two levels, which always has, as the most leaves are
+/// a square.
+fn fitting(items: usize, branching: usize) -> usize {
+    (branching..=MAX_BRANCHING)
+        .find(|&higher| fewest(items, higher).is_some())
+        .unwrap_or_else(|| (items as f64).sqrt().ceil() as usize)
 }
 
 /// The `k` children of a node, each with the same number of places in ascending order.
@@ -182,4 +209,29 @@ fn take(free: &mut Vec<u32>, distances: &[f32], k: usize, cluster: usize, size: 
     }
     *free = left;
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branching_that_fits_is_named_where_none_of_its_depths_does() {
+        for (items, branching, expected) in [
+            (2_097_153, 128, 129),
+            (6_000, 5_000, 6_000),
+            (100_000, 5_000, 317),
+            (1 << 24, 5_000, 4_096),
+        ] {
+            let message = size(items, branching, None).unwrap_err().to_string();
+            let advice = format!("set `branching` to {expected}");
+            assert!(message.ends_with(&advice), "{message}");
+            let (_, leaves) = size(items, expected, None).unwrap();
+            assert!((items..=1 << 24).contains(&leaves));
+        }
+        for depth in [None, Some(3)] {
+            let message = size((1 << 24) + 1, 256, depth).unwrap_err().to_string();
+            assert!(message.contains("use the plain variant"), "{message}");
+        }
+    }
 }

@@ -45,7 +45,7 @@ impl Clustering {
     /// # Errors
     /// As [`fit`](Self::fit), or when `start` is no valid set of vectors of the same width.
     pub fn from_start(vectors: Vectors<'_>, start: &[f32], config: &CodesConfig) -> Result<Self> {
-        let start_rows = Vectors::new(start, vectors.dim())?.rows();
+        let start_rows = Vectors::of_any_scale(start, vectors.dim())?.rows();
         check(vectors, start_rows, config)?;
         let points = gather(vectors);
         let partition = run(&points, points.moved_here(start), config)?;
@@ -81,9 +81,7 @@ fn run(points: &Points, start: Vec<f32>, config: &CodesConfig) -> Result<Partiti
         #[cfg(any(test, feature = "kmeans"))]
         Backend::Kmeans => crate::kmeans_crate::lloyd(points, start, config),
         #[cfg(not(any(test, feature = "kmeans")))]
-        Backend::Kmeans => Err(CodesError::Config(
-            "the `kmeans` backend is not compiled in".to_owned(),
-        )),
+        Backend::Kmeans => Err(CodesError::Config(crate::config::NO_KMEANS.to_owned())),
     }
 }
 

@@ -14,6 +14,10 @@ pub const MAX_LEVELS: usize = 64;
 /// The most leaves of a balanced tree (2²⁴), all of which are clustered and kept.
 pub const MAX_LEAVES: u64 = 1 << 24;
 
+/// What a build without the feature `kmeans` says of that backend.
+pub(crate) const NO_KMEANS: &str = "the `kmeans` backend is not compiled in; build with `--features kmeans`, \
+                                    which `eager` and `eager-codes` have, or use the `blocked` backend";
+
 /// Which hierarchical k-means.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -32,8 +36,8 @@ pub enum Variant {
 pub enum Backend {
     /// This crate's own, with distances by blocked matrix products.
     Blocked,
-    /// The `kmeans` crate, from the same start; needs this crate's feature `kmeans`. Several times slower; here to
-    /// compare with.
+    /// The `kmeans` crate, from the same start; needs the feature `kmeans` of this crate or of `eager`. Several times
+    /// slower; here to compare with.
     Kmeans,
 }
 
@@ -55,7 +59,7 @@ pub struct CodesConfig {
     pub max_iterations: usize,
     /// A clustering also ends when the squared sum of the distances its centres moved is below this, in squared units of
     /// the vectors. Official code: 1e-6; 0, the default, ends a plain clustering only when no item changes its cluster,
-    /// whatever the vectors' scale.
+    /// whatever the vectors' scale. The `kmeans` backend ends when the inertia falls by no more than this.
     pub tolerance: f64,
 }
 
@@ -120,11 +124,7 @@ impl CodesConfig {
                 );
             }
             if cfg!(not(any(test, feature = "kmeans"))) {
-                return refuse(
-                    "the `kmeans` backend is not compiled in; build eager-codes with `--features kmeans`, \
-                     or use the `blocked` backend"
-                        .to_owned(),
-                );
+                return refuse(NO_KMEANS.to_owned());
             }
         }
         Ok(())

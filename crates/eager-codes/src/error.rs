@@ -46,6 +46,17 @@ pub enum CodesError {
         /// The largest allowed.
         limit: f64,
     },
+    /// Vectors all so short that squared distances underflow `f32`.
+    #[error(
+        "the longest vector's squared length {squared_length:e} is below {limit:e}, where squared distances vanish in f32; \
+         scale the vectors up"
+    )]
+    TooShort {
+        /// The largest squared length.
+        squared_length: f64,
+        /// The least that it may be.
+        limit: f64,
+    },
     /// More items than a node number can count.
     #[error("{items} items on {levels} levels need more nodes than a u32 can number")]
     TooManyNodes {
@@ -84,6 +95,21 @@ pub enum CodesError {
         depth: usize,
         /// The most leaves allowed.
         limit: u64,
+    },
+    /// No depth was given, and none fits: one level less has too few leaves.
+    #[error(
+        "branching {branching} needs more than {limit} leaves to have one for each of {items} items; \
+         set `branching` to {fitting}"
+    )]
+    NoDepth {
+        /// Children a node.
+        branching: usize,
+        /// Items to place.
+        items: usize,
+        /// The most leaves allowed.
+        limit: u64,
+        /// A branching that has a depth.
+        fitting: usize,
     },
     /// The clusters did not come apart within the levels a code may have.
     #[error(

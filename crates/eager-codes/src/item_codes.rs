@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::config::{CodesConfig, Variant};
+use crate::config::{CodesConfig, MAX_LEVELS, Variant};
 use crate::files::{self, numbers};
 use crate::{CodeTrie, CodesError, Result, Vectors, balanced, plain};
 
@@ -28,16 +28,20 @@ impl ItemCodes {
     /// Clusters item vectors into codes. The same vectors, config and seed give the same codes on any number of threads
     /// (of one processor type: matrix products differ in the last digit between instruction sets).
     ///
-    /// A single item has one level (or `depth` of them) and one leaf. Fewer items than `branching` have one level, each
-    /// its own child; in the balanced variant the children left over go to duplicates. Equal vectors are allowed.
+    /// A single item has one level and one leaf; in the balanced variant `depth` levels, where given. Fewer items than
+    /// `branching` have one level, each its own child; in the balanced variant the children left over go to duplicates.
+    /// Equal vectors are allowed.
     ///
     /// # Errors
-    /// When `config` is not valid, the balanced tree of the given depth has too few leaves or too many, the plain one
-    /// would be deeper than [`MAX_LEVELS`](crate::MAX_LEVELS), or the `kmeans` backend fails.
+    /// When `config` is not valid, the balanced tree would have too few leaves or too many, the plain one would be deeper
+    /// than [`MAX_LEVELS`], or the `kmeans` backend fails.
     pub fn build(vectors: Vectors<'_>, config: &CodesConfig, seed: u64) -> Result<Self> {
         config.validate()?;
         if vectors.rows() == 1 {
-            let levels = config.depth.unwrap_or(1);
+            let levels = match config.variant {
+                Variant::Plain => 1,
+                Variant::Balanced => config.depth.unwrap_or(1),
+            };
             return Self::new(levels, vec![0; levels], Vec::new(), Vec::new());
         }
         match config.variant {
@@ -50,17 +54,21 @@ impl ItemCodes {
     /// with their items `extra_items` `[extra]`.
     ///
     /// # Errors
-    /// When there is no item, the shapes do not fit, a further leaf's item does not exist, two leaves have the same
-    /// path, siblings are not numbered 0, 1, 2, …, or there are more nodes than a `u32` can number.
+    /// When there is no item, the shapes do not fit, there are more than [`MAX_LEVELS`] levels, a further leaf's item
+    /// does not exist, two leaves have the same path, siblings are not numbered 0, 1, 2, …, or there are more nodes than
+    /// a `u32` can number.
     pub fn new(
         levels: usize,
         codes: Vec<u32>,
         extra_codes: Vec<u32>,
         extra_items: Vec<u32>,
     ) -> Result<Self> {
-        if levels == 0 || codes.is_empty() || !codes.len().is_multiple_of(levels) {
+        if !(1..=MAX_LEVELS).contains(&levels)
+            || codes.is_empty()
+            || !codes.len().is_multiple_of(levels)
+        {
             return Err(CodesError::Shape(format!(
-                "{} ordinals are no codes of {levels} levels for one item or more",
+                "{} ordinals are no codes of {levels} levels for one item or more; expected 1 to {MAX_LEVELS} levels",
                 codes.len()
             )));
         }
@@ -89,7 +97,7 @@ impl ItemCodes {
         Ok(codes)
     }
 
-    /// Ordinals in a code, ≥ 1.
+    /// Ordinals in a code, 1 to [`MAX_LEVELS`].
     #[must_use]
     pub fn levels(&self) -> usize {
         self.levels

@@ -3,13 +3,17 @@
 //!
 //! The scores ‖c‖² − 2x·c of all pairs are kept (`[n, k]`, k/dim of the vectors' memory), and only the columns of
 //! centres that moved are computed again: the result is the full product's, late iterations cost little. Ties go to the
-//! lowest cluster. An empty cluster gets the point farthest from its centre.
+//! lowest cluster. An empty cluster gets the point farthest from its centre. Where a point is far nearer to its centre than
+//! to the origin, scores have lost too many digits to choose by: direct distances do.
 
 use rayon::prelude::*;
 
 use crate::config::CodesConfig;
 use crate::matmul::rows_by_rows;
-use crate::points::{BLOCK, Points, squared_lengths};
+use crate::points::{BLOCK, CANCELLED, Points, squared_distance, squared_lengths};
+
+/// Share of ‖x‖² by which rounding may set two scores apart: several times what products of a thousand numbers stray by.
+const ROUNDING: f32 = 1e-5;
 
 /// What a run of Lloyd's algorithm ends with. Every centre is the mean of its points.
 pub(crate) struct Partition {
@@ -69,7 +73,7 @@ fn assign(points: &Points, centres: &[f32], moved: &[u32], scores: &mut [f32], n
     let k = centres.len() / dim;
     let all = moved.len() == k;
     let gathered: Vec<f32>; // [moved, dim]
-    let centres = if all {
+    let columns = if all {
         centres
     } else {
         gathered = moved
@@ -79,7 +83,7 @@ fn assign(points: &Points, centres: &[f32], moved: &[u32], scores: &mut [f32], n
             .collect();
         &gathered
     };
-    let lengths = squared_lengths(centres, dim);
+    let lengths = squared_lengths(columns, dim);
     scores
         .par_chunks_mut(BLOCK * k)
         .zip(next.par_chunks_mut(BLOCK))
@@ -87,7 +91,7 @@ fn assign(points: &Points, centres: &[f32], moved: &[u32], scores: &mut [f32], n
         .for_each_init(Vec::new, |products, (block, (scores, next))| {
             products.resize(next.len() * moved.len(), 0.0);
             if !moved.is_empty() {
-                rows_by_rows(-2.0, points.block(block), centres, dim, products);
+                rows_by_rows(-2.0, points.block(block), columns, dim, products);
                 let rows = products.chunks_exact(moved.len());
                 for (row, products) in scores.chunks_exact_mut(k).zip(rows) {
                     if all {
@@ -102,8 +106,14 @@ fn assign(points: &Points, centres: &[f32], moved: &[u32], scores: &mut [f32], n
                     }
                 }
             }
-            for (best, row) in next.iter_mut().zip(scores.chunks_exact(k)) {
+            let rows = (block * BLOCK..).zip(scores.chunks_exact(k));
+            for (best, (i, row)) in next.iter_mut().zip(rows) {
                 *best = lowest(row);
+                let (score, squared) = (row[*best as usize], points.squared_length(i));
+                if score + squared < CANCELLED * squared {
+                    let limit = score + ROUNDING * squared;
+                    *best = nearest(points.row(i), centres, row, limit);
+                }
             }
         });
 }
@@ -125,6 +135,16 @@ fn lowest(scores: &[f32]) -> u32 {
         .chain(rest)
         .fold(f32::INFINITY, |a, &b| less(a, b));
     scores.iter().position(|&s| s == lowest).unwrap_or(0) as u32
+}
+
+/// The centre at the least direct distance, of those whose score is at most `limit`; of equal ones the first.
+fn nearest(point: &[f32], centres: &[f32], scores: &[f32], limit: f32) -> u32 {
+    (0u32..)
+        .zip(centres.chunks_exact(point.len()).zip(scores))
+        .filter(|&(_, (_, &score))| score <= limit)
+        .map(|(c, (centre, _))| (squared_distance(point, centre), c))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or(0, |(_, c)| c)
 }
 
 /// Gives every empty cluster, in order, the point farthest from its own centre (of equal ones the first) that is not
@@ -192,7 +212,7 @@ fn update(
         if let Some(mean) = mean
             && mean != centre
         {
-            shift += crate::points::squared_distance(mean, centre).sqrt();
+            shift += squared_distance(mean, centre).sqrt();
             centre.copy_from_slice(mean);
             moved.push(c);
         }
@@ -224,7 +244,6 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::points::squared_distance;
     use crate::{Backend, Clustering, Vectors};
 
     /// Lloyd's algorithm as a textbook has it, in `f64`, one distance after another, with the same rule for empty
@@ -316,6 +335,23 @@ mod tests {
                 assert!(squared_distance(centre, &mean) < 1e-9);
             }
         }
+    }
+
+    #[test]
+    fn groups_far_apart_end_where_the_textbook_ends() {
+        let (n, dim, k) = (2000, 2, 16);
+        let mut data = uniform(n, dim, -0.5, 3);
+        for (i, point) in data.chunks_exact_mut(dim).enumerate() {
+            point.iter_mut().for_each(|x| *x *= 4.0);
+            point[0] += if i % 2 == 0 { 3e3 } else { -3e3 };
+        }
+        let vectors = Vectors::new(&data, dim).unwrap();
+        let start = &data[..k * dim];
+        let found = Clustering::from_start(vectors, start, &CodesConfig::default()).unwrap();
+        let (assignment, inertia) = textbook(vectors, start, 100);
+        assert!(found.converged);
+        assert_eq!(found.assignment, assignment);
+        assert!((found.inertia - inertia).abs() < 1e-5 * inertia);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Exact nearest neighbours by cosine.
 
-use std::cmp::Ordering;
-
 use rayon::prelude::*;
 
 use crate::matmul::rows_by_rows;
@@ -11,6 +9,8 @@ use crate::{CodesError, Result, Vectors};
 const QUERIES: usize = 32;
 /// Candidates of one product.
 const CANDIDATES: usize = 4096;
+/// How far apart a product's cosines of equal vectors may be, and more: sums of other shapes have other orders.
+const ROUNDING: f32 = 1e-5;
 
 /// A vector near a query.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -21,8 +21,26 @@ pub struct Near {
     pub cosine: f32,
 }
 
-/// The `count` vectors nearest to each of `queries` by cosine (of equal ones the lowest row), nearest first: exact, all of
-/// them where there are fewer.
+/// Cosine of two vectors of one width, by sums in `f64`; 0 where one has no length.
+#[must_use]
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let (mut dot, mut of_a, mut of_b) = (0.0, 0.0, 0.0);
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(a), f64::from(b));
+        dot += a * b;
+        of_a += a * a;
+        of_b += b * b;
+    }
+    let lengths = f64::sqrt(of_a * of_b);
+    if lengths > 0.0 {
+        (dot / lengths) as f32
+    } else {
+        0.0
+    }
+}
+
+/// The `count` vectors nearest to each of `queries` by [`cosine`] (of equal ones the lowest row), nearest first: exact, all
+/// of them where there are fewer. What a query finds does not depend on the others.
 ///
 /// # Errors
 /// When queries and vectors are not of one width.
@@ -59,18 +77,21 @@ fn nearest(
     others: bool,
 ) -> Vec<Vec<Near>> {
     let (dim, count) = (vectors.dim(), count.min(vectors.rows()));
+    if count == 0 {
+        return vec![Vec::new(); queries.len()];
+    }
     let rows: Vec<u32> = (0..vectors.rows() as u32).collect();
     let unit = unit_rows(vectors, &rows);
     queries
         .par_chunks(QUERIES)
         .flat_map_iter(|queries| {
-            let asked = unit_rows(asked, queries);
+            let unit_queries = unit_rows(asked, queries);
             let mut cosines = Vec::new();
             let mut best: Vec<Vec<Near>> = vec![Vec::with_capacity(count + 1); queries.len()];
             for (chunk, candidates) in unit.chunks(CANDIDATES * dim).enumerate() {
                 let width = candidates.len() / dim;
                 cosines.resize(queries.len() * width, 0.0);
-                rows_by_rows(1.0, &asked, candidates, dim, &mut cosines);
+                rows_by_rows(1.0, &unit_queries, candidates, dim, &mut cosines);
                 let rows = cosines.chunks_exact(width);
                 for ((&query, best), row) in queries.iter().zip(&mut best).zip(rows) {
                     for (row, &cosine) in ((chunk * CANDIDATES) as u32..).zip(row) {
@@ -80,24 +101,36 @@ fn nearest(
                     }
                 }
             }
+            for (&query, best) in queries.iter().zip(&mut best) {
+                settle(best, count, asked.row(query as usize), vectors);
+            }
             best
         })
         .collect()
 }
 
-/// Keeps the `count` highest, highest first; candidates come in ascending order of their rows.
+/// Keeps the `count` highest and what rounding may have put below them, highest first.
 fn offer(best: &mut Vec<Near>, count: usize, candidate: Near) {
-    let full = best.len() == count;
-    if full
-        && best
-            .last()
-            .is_none_or(|worst| candidate.cosine <= worst.cosine)
-    {
+    let limit = |best: &[Near]| {
+        let last = best.get(count - 1);
+        last.map_or(f32::NEG_INFINITY, |near| near.cosine - ROUNDING)
+    };
+    if candidate.cosine < limit(best) {
         return;
     }
-    let before = |kept: &Near| kept.cosine.total_cmp(&candidate.cosine) != Ordering::Less;
-    let place = best.partition_point(before);
+    let place = best.partition_point(|kept| kept.cosine >= candidate.cosine);
     best.insert(place, candidate);
+    let limit = limit(best);
+    let kept = best.partition_point(|kept| kept.cosine >= limit);
+    best.truncate(kept);
+}
+
+/// Puts what was kept for a query in the order of the exact cosines, and keeps `count`.
+fn settle(best: &mut Vec<Near>, count: usize, query: &[f32], vectors: Vectors<'_>) {
+    for near in best.iter_mut() {
+        near.cosine = cosine(query, vectors.row(near.row as usize));
+    }
+    best.sort_unstable_by(|a, b| b.cosine.total_cmp(&a.cosine).then(a.row.cmp(&b.row)));
     best.truncate(count);
 }
 
@@ -173,5 +206,34 @@ mod tests {
             assert_eq!(rows, others);
         }
         assert!(nearest_by_cosine(vectors, Vectors::new(&asked, 1).unwrap(), 8).is_err());
+    }
+
+    #[test]
+    fn equal_vectors_come_by_row_in_any_chunk_and_company() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let (n, dim) = (CANDIDATES + 4, 64);
+        let mut random = |_| rng.random::<f32>() - 0.5;
+        let mut data: Vec<f32> = (0..n * dim).map(&mut random).collect();
+        let mut asked: Vec<f32> = (0..QUERIES * dim).map(&mut random).collect();
+        data.copy_within(5 * dim..6 * dim, CANDIDATES * dim);
+        data.copy_within(5 * dim..6 * dim, (n - 1) * dim);
+        for query in asked.chunks_exact_mut(dim) {
+            for (x, near) in query.iter_mut().zip(&data[5 * dim..]) {
+                *x = 0.3 * *x + near;
+            }
+        }
+        let vectors = Vectors::new(&data, dim).unwrap();
+        let find = |asked: &[f32], count| {
+            nearest_by_cosine(vectors, Vectors::new(asked, dim).unwrap(), count).unwrap()
+        };
+        for count in 0..6 {
+            let together = find(&asked, count);
+            for (query, found) in asked.chunks_exact(dim).zip(&together) {
+                assert_eq!(found.len(), count);
+                let twins = [5, CANDIDATES as u32, n as u32 - 1];
+                assert!(found.iter().zip(twins).all(|(near, row)| near.row == row));
+                assert_eq!(&find(query, count)[0], found, "alone or among others");
+            }
+        }
     }
 }

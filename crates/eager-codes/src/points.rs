@@ -14,7 +14,7 @@ pub(crate) const BLOCK: usize = 256;
 
 /// Below this share of ‖x‖² + ‖c‖² the expanded squared distance has lost too many digits and is computed directly; so
 /// equal points are exactly 0 apart.
-const CANCELLED: f32 = 1e-4;
+pub(crate) const CANCELLED: f32 = 1e-4;
 
 /// Vectors less their mean, with their squared lengths.
 pub(crate) struct Points {
@@ -81,6 +81,11 @@ impl Points {
     /// Point `i`, `[dim]`.
     pub(crate) fn row(&self, i: usize) -> &[f32] {
         &self.data[i * self.dim..(i + 1) * self.dim]
+    }
+
+    /// ‖x‖² of point `i`.
+    pub(crate) fn squared_length(&self, i: usize) -> f32 {
+        self.squared[i]
     }
 
     /// Points `rows` one after another, `[rows, dim]`.

@@ -97,7 +97,7 @@ impl SemanticIds {
             columns.push(by_smallest_item(&found.assignment));
             if columns.len() < config.levels {
                 let residuals = points.residuals(&found.centres, &found.assignment);
-                points = gather(Vectors::new(&residuals, dim)?);
+                points = gather(Vectors::of_any_scale(&residuals, dim)?);
             }
         }
         let codewords: Vec<u32> = (0..n)

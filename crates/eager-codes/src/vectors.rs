@@ -6,6 +6,10 @@ use crate::{CodesError, Result};
 /// and twice that in intermediate sums, still fit `f32` (3.4e38).
 pub const MAX_SQUARED_LENGTH: f64 = 1e36;
 
+/// The least that the largest squared length may be, where it is not 0: much shorter vectors have squared distances below
+/// the least number of `f32` (1.4e-45), and would all be taken for equal.
+pub const MIN_SQUARED_LENGTH: f64 = 1e-30;
+
 /// Row-major `[n, dim]` vectors, one an item: n ≥ 1, dim ≥ 1, all finite.
 ///
 /// ```
@@ -27,8 +31,26 @@ impl<'a> Vectors<'a> {
     ///
     /// # Errors
     /// When there is no vector, `data` is no whole number of rows, there are more than `u32::MAX` rows, a component
-    /// is NaN or infinite (the first is named), or a squared length is above [`MAX_SQUARED_LENGTH`].
+    /// is NaN or infinite (the first is named), a squared length is above [`MAX_SQUARED_LENGTH`], or the largest is
+    /// below [`MIN_SQUARED_LENGTH`] and not 0.
     pub fn new(data: &'a [f32], dim: usize) -> Result<Self> {
+        let vectors = Self::of_any_scale(data, dim)?;
+        // One vector is enough, nearly always the first.
+        let lengths = data.chunks_exact(dim).map(squared_length);
+        if lengths.clone().all(|length| length < MIN_SQUARED_LENGTH) {
+            let squared_length = lengths.fold(0.0, f64::max);
+            if squared_length > 0.0 {
+                return Err(CodesError::TooShort {
+                    squared_length,
+                    limit: MIN_SQUARED_LENGTH,
+                });
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// As [`new`](Self::new), however short: for what is made of vectors that were checked, such as their residuals.
+    pub(crate) fn of_any_scale(data: &'a [f32], dim: usize) -> Result<Self> {
         if data.is_empty() {
             return Err(CodesError::NoVectors);
         }
@@ -45,7 +67,7 @@ impl<'a> Vectors<'a> {
             });
         }
         for (row, vector) in data.chunks_exact(dim).enumerate() {
-            let squared_length: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            let squared_length = squared_length(vector);
             if squared_length <= MAX_SQUARED_LENGTH {
                 continue;
             }
@@ -87,6 +109,10 @@ impl<'a> Vectors<'a> {
     }
 }
 
+fn squared_length(vector: &[f32]) -> f64 {
+    vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +134,11 @@ mod tests {
         assert!(infinite.to_string().contains("component 1: -inf"));
         let long = Vectors::new(&[0.0, 0.0, 1e18, 1e18], 2).unwrap_err();
         assert!(matches!(long, CodesError::TooLong { row: 1, .. }));
+        let short = Vectors::new(&[0.0, 0.0, 1e-20, 1e-20], 2).unwrap_err();
+        assert!(matches!(short, CodesError::TooShort { .. }));
+        assert!(short.to_string().ends_with("scale the vectors up"));
+        // Zeros are equal indeed, and one longer vector gives the scale.
+        assert!(Vectors::new(&[0.0; 4], 2).is_ok());
+        assert!(Vectors::new(&[1e-20, 1e-20, 0.0, 1.0], 2).is_ok());
     }
 }

@@ -101,6 +101,7 @@ fn codes_that_form_no_trie_are_refused() {
         ItemCodes::new(levels, codes.to_vec(), extra.to_vec(), items.to_vec()).unwrap_err()
     };
     assert!(matches!(new(0, &[0], &[], &[]), CodesError::Shape(_)));
+    assert!(matches!(new(65, &[0; 65], &[], &[]), CodesError::Shape(_)));
     assert!(matches!(new(2, &[], &[], &[]), CodesError::Shape(_)));
     assert!(matches!(new(2, &[0, 0, 0], &[], &[]), CodesError::Shape(_)));
     assert!(matches!(new(1, &[0], &[1], &[]), CodesError::Shape(_)));

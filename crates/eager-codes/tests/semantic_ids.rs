@@ -99,6 +99,12 @@ fn equal_vectors_and_single_items_have_ids() {
     assert_eq!((report.collisions, report.largest), (0.75, 3));
     let one = SemanticIds::build(Vectors::new(&[3.0], 1).unwrap(), &config(3, 256), 1).unwrap();
     assert_eq!(one.id(0), [0, 0, 0, 0]);
+
+    // What a level leaves may be shorter than vectors may be.
+    let data = [1.0, -1.0, 1e-17, 2e-17];
+    let ids = SemanticIds::build(Vectors::new(&data, 1).unwrap(), &config(2, 3), 1).unwrap();
+    let all: Vec<&[u32]> = (0..4).map(|item| ids.id(item)).collect();
+    assert_eq!(all, [[0, 0, 0], [1, 0, 0], [2, 1, 0], [2, 2, 0]]);
 }
 
 #[test]

@@ -68,6 +68,14 @@ pub enum DataError {
         /// What is wrong and what to do.
         message: String,
     },
+    /// What was asked for is not there, or cannot be done with so many files.
+    #[error("{}: {message}", .path.display())]
+    Asked {
+        /// The file concerned.
+        path: PathBuf,
+        /// What was asked for and what there is.
+        message: String,
+    },
     /// A manifest that cannot be read or contradicts itself.
     #[error("{}: {message}", .path.display())]
     Manifest {
@@ -236,14 +244,28 @@ pub enum LineFault {
         /// The columns there are.
         header: String,
     },
+    /// A table of histories whose header is of something else.
+    #[error(
+        "the header has {header}; a table of users has `user` and `history` (ids, oldest first), or `user` and `item` (one id \
+         a row, a user's rows together){own}: rename its columns"
+    )]
+    NoHistories {
+        /// The columns there are.
+        header: String,
+        /// Other names that would do.
+        own: String,
+    },
     /// A row of a table of histories that names no item, or is of the other form than the rows above.
     #[error(
         "no item in `history` or `item`; a row needs `user` and `history` (ids, oldest first), or, of every row, \
          `user` and `item` (one id): complete or remove it"
     )]
     NoHistory,
-    /// Interactions of one user that do not stand together.
-    #[error("user {0} has rows further up; sort the table by user, each user's rows oldest first")]
+    /// A user with two histories, or whose interactions do not stand together.
+    #[error(
+        "user {0} is further up already; with `history` a user has one row, with `item` all rows together, oldest first: \
+         join or sort them"
+    )]
     SplitUser(String),
     /// A row of another width than the header.
     #[error("{} where the header has {expected}; correct the row", counted(.found, "field"))]

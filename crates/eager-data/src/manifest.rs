@@ -186,7 +186,7 @@ impl Manifest {
         }
         for (metric, figure) in self.paper.iter().flat_map(|paper| &paper.figures) {
             let known = metric.split_once('@').is_some_and(|(name, k)| {
-                matches!(name, "recall" | "ndcg" | "mrr") && k.parse::<usize>().is_ok_and(|k| k > 0)
+                matches!(name, "recall" | "ndcg") && k.parse::<usize>().is_ok_and(|k| k > 0)
             });
             if !known || !(0.0..=1.0).contains(figure) {
                 return Err(fault(format!(

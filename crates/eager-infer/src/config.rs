@@ -87,6 +87,23 @@ impl InferConfig {
         }
         Ok(())
     }
+
+    /// Checks every field, for a model with or without a direct head.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate), and when nothing that such a model predicts has a weight to rank by.
+    pub fn validate_for(&self, direct_head: bool) -> Result<()> {
+        self.validate()?;
+        let streams = self.weights.behaviour + self.weights.semantic;
+        if self.ranking != Ranking::Confidence && !direct_head && streams == 0.0 {
+            return Err(InferError::Config {
+                field: "weights",
+                found: "0 for both streams of a model without a direct head".to_owned(),
+                expected: "one above 0, to rank by".to_owned(),
+            });
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +146,22 @@ mod tests {
             let message = none.validate().unwrap_err().to_string();
             assert!(message.contains("`weights` is 0 for every"), "{message}");
         }
+        let head_alone = |ranking| InferConfig {
+            ranking,
+            weights: RankingWeights {
+                direct: 1.0,
+                ..none.weights
+            },
+            ..none.clone()
+        };
+        assert!(head_alone(Ranking::Confidence).validate_for(false).is_ok());
+        for ranking in [Ranking::Sum, Ranking::Mixture] {
+            let config = head_alone(ranking);
+            assert!(config.validate_for(true).is_ok());
+            let message = config.validate_for(false).unwrap_err().to_string();
+            assert!(message.contains("without a direct head"), "{message}");
+        }
+        assert!(InferConfig { top_k: 0, ..none }.validate_for(true).is_err());
         let exact = InferConfig {
             beams: 1,
             exact: true,

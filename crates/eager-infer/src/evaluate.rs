@@ -3,19 +3,17 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
+use crate::recommender::check_items;
 use crate::{InferConfig, InferError, ItemScore, Lists, Rank, Recommender, Result};
 
 /// First items of every list whose log-probabilities an [`Evaluation`] keeps.
 pub const TOP: usize = 10;
 
 /// The rank of every user's target, counted from 1; `None` where it is not in the list. Lists are as long as the search
-/// makes them (at most [`InferConfig::beams`] in a stream, `2 · top_k` merged, `3 · top_k` with a direct head), so a reciprocal
-/// rank counts to their end and a cut-off should not be above [`InferConfig::top_k`]. With [`InferConfig::mask_history`] a
-/// target that is also in the user's history has no rank: it cannot be hit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// makes them (at most [`InferConfig::beams`] in a stream, `2 · top_k` merged, `3 · top_k` with a direct head), so a cut-off
+/// should not be above [`InferConfig::top_k`]. With [`InferConfig::mask_history`] a target that is also in the user's history
+/// has no rank: it cannot be hit.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// In the merged list.
     pub merged: Vec<Rank>,
@@ -32,8 +30,7 @@ pub struct Evaluation {
 
 /// Scores of the first [`TOP`] items of every user's lists, `[users, TOP]` each; −∞ where a list ends before. The streams'
 /// are log-probabilities, the merged list's what [`Ranking`](crate::Ranking) says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TopScores {
     /// Of the merged list.
     pub merged: Vec<f32>,
@@ -95,11 +92,11 @@ pub fn evaluate(
     config: &InferConfig,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
-    config.validate()?;
+    let has_direct = recommender.model().config().direct_head;
+    config.validate_for(has_direct)?;
     check_targets(histories.len(), targets, recommender.n_items())?;
     let none: Vec<Rank> = vec![None; histories.len()];
     let unscored = vec![f32::NEG_INFINITY; histories.len() * TOP];
-    let has_direct = recommender.model().config().direct_head;
     let mut ranks = Evaluation {
         merged: none.clone(),
         behaviour: none.clone(),
@@ -168,40 +165,26 @@ pub fn popularity_ranks(
     mask_history: bool,
 ) -> Result<Vec<Rank>> {
     check_targets(histories.len(), targets, counts.len())?;
+    check_items(histories, counts.len())?;
     let mut order: Vec<u32> = (0..counts.len() as u32).collect();
     order.sort_by_key(|&item| std::cmp::Reverse(counts[item as usize]));
     let mut places = vec![0u32; counts.len()];
     for (place, &item) in (0..).zip(&order) {
         places[item as usize] = place;
     }
-    let place = |history, item: u32| {
-        let unknown = InferError::UnknownItem {
-            history,
-            item,
-            items: counts.len(),
-        };
-        places.get(item as usize).copied().ok_or(unknown)
+    let rank = |(history, &target): (&&[u32], &u32)| {
+        let own = places[target as usize];
+        let masked = if mask_history { *history } else { &[] };
+        if masked.contains(&target) {
+            return None;
+        }
+        let masked = masked.iter().map(|&item| places[item as usize]);
+        let mut before: Vec<u32> = masked.filter(|&place| place < own).collect();
+        before.sort_unstable();
+        before.dedup();
+        Some(own - before.len() as u32 + 1)
     };
-    histories
-        .iter()
-        .zip(targets)
-        .enumerate()
-        .map(|(user, (history, &target))| {
-            let rank = place(user, target)? + 1;
-            let masked = if mask_history { *history } else { &[] };
-            if masked.contains(&target) {
-                return Ok(None);
-            }
-            let mut before: Vec<u32> = masked
-                .iter()
-                .map(|&item| place(user, item))
-                .collect::<Result<_>>()?;
-            before.sort_unstable();
-            before.dedup();
-            let taken = before.partition_point(|&place| place < rank - 1) as u32;
-            Ok(Some(rank - taken))
-        })
-        .collect()
+    Ok(histories.iter().zip(targets).map(rank).collect())
 }
 
 #[cfg(test)]
@@ -218,7 +201,12 @@ mod tests {
         assert_eq!(ranks(false), [Some(5), Some(3), Some(1), Some(2)]);
         assert_eq!(ranks(true), [Some(3), Some(2), Some(1), None]);
         assert!(popularity_ranks(&counts, &histories, &targets[1..], true).is_err());
-        assert!(popularity_ranks(&counts, &[&[9]], &[1], true).is_err());
-        assert!(popularity_ranks(&counts, &[&[0]], &[5], true).is_err());
+        for mask in [false, true] {
+            assert!(popularity_ranks(&counts, &[&[0]], &[5], mask).is_err());
+            // Unknown, and of a user whose target is masked.
+            let unknown = popularity_ranks(&counts, &[&[0], &[1, 9]], &[2, 1], mask);
+            let message = unknown.unwrap_err().to_string();
+            assert!(message.contains("history 1: item 9"), "{message}");
+        }
     }
 }

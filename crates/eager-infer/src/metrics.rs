@@ -1,9 +1,10 @@
-//! Ranking metrics of one target a user: Recall@k, NDCG@k and MRR from the target's rank (the paper's figures, "leave one
-//! out"), with bootstrap intervals over users.
+//! Ranking metrics of one target a user: Recall@k and NDCG@k from the target's rank (the paper's figures, "leave one out"),
+//! with bootstrap intervals over users.
 //!
 //! With one target, for rank r counted from 1: `Recall@k = [r ≤ k]` (the same as the hit rate), `NDCG@k = [r ≤ k] /
-//! log₂(r + 1)` (the ideal list has gain 1), `MRR = 1 / r`; all 0 where the target is not in the list. A figure is the
-//! mean over users. Ranks come from the evaluation; nothing here ranks anything.
+//! log₂(r + 1)` (the ideal list has gain 1); both 0 where the target is not in the list. A figure is the mean over users.
+//! Ranks come from the evaluation; nothing here ranks anything. There is no figure without a cut-off, such as MRR over a whole
+//! list: lists are of different lengths (two streams' union, one stream's beams, a catalogue), and the longer would win.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,14 +64,12 @@ pub type Result<T> = std::result::Result<T, MetricsError>;
 
 /// A figure for every metric: `f64` for the metrics themselves, [`Interval`] or [`Difference`] for what is said of them.
 ///
-/// As JSON it is one flat map, in this order: `{"recall@5": …, "recall@10": …, …, "ndcg@5": …, …, "mrr": …}`; so it can
-/// stand in a larger struct with `#[serde(flatten)]`.
+/// As JSON it is one flat map, in this order: `{"recall@5": …, "recall@10": …, …, "ndcg@5": …, …}`; so it can stand in a
+/// larger struct with `#[serde(flatten)]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metrics<T = f64> {
     /// The figures at every cut-off, ascending.
     pub at: Vec<AtCutoff<T>>,
-    /// Mean reciprocal rank over the whole list.
-    pub mrr: T,
 }
 
 /// The figures at one cut-off.
@@ -113,7 +112,7 @@ impl<T> Metrics<T> {
             .at
             .iter()
             .map(|at| (format!("ndcg@{}", at.k), &at.ndcg));
-        recall.chain(ndcg).chain([("mrr".to_owned(), &self.mrr)])
+        recall.chain(ndcg)
     }
 }
 
@@ -121,19 +120,17 @@ impl<T: Copy> Metrics<T> {
     /// From figures in the order of [`gains`].
     fn from_values(cutoffs: &[usize], values: impl IntoIterator<Item = T>) -> Self {
         let values: Vec<T> = values.into_iter().collect();
-        let (recalls, rest) = values.split_at(cutoffs.len());
-        let (ndcgs, mrr) = rest.split_at(cutoffs.len());
+        let (recalls, ndcgs) = values.split_at(cutoffs.len());
         let at = cutoffs.iter().zip(recalls).zip(ndcgs);
         Self {
             at: at
                 .map(|((&k, &recall), &ndcg)| AtCutoff { k, recall, ndcg })
                 .collect(),
-            mrr: mrr[0],
         }
     }
 }
 
-/// One user's part in every figure: Recall at every cut-off, NDCG at every cut-off, reciprocal rank.
+/// One user's part in every figure: Recall at every cut-off, NDCG at every cut-off.
 fn gains(rank: Rank, cutoffs: &[usize]) -> Vec<f64> {
     let gain = |k: usize, gain: f64| match rank {
         Some(rank) if rank as usize <= k => gain,
@@ -142,8 +139,7 @@ fn gains(rank: Rank, cutoffs: &[usize]) -> Vec<f64> {
     let discounted = rank.map_or(0.0, |rank| (f64::from(rank) + 1.0).log2().recip());
     let recall = cutoffs.iter().map(|&k| gain(k, 1.0));
     let ndcg = cutoffs.iter().map(|&k| gain(k, discounted));
-    let reciprocal = rank.map_or(0.0, |rank| f64::from(rank).recip());
-    recall.chain(ndcg).chain([reciprocal]).collect()
+    recall.chain(ndcg).collect()
 }
 
 fn check(ranks: &[Rank], cutoffs: &[usize]) -> Result<()> {
@@ -161,7 +157,7 @@ fn check(ranks: &[Rank], cutoffs: &[usize]) -> Result<()> {
 
 impl<T: Serialize> Serialize for Metrics<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2 * self.at.len() + 1))?;
+        let mut map = serializer.serialize_map(Some(2 * self.at.len()))?;
         for (name, value) in self.named() {
             map.serialize_entry(&name, value)?;
         }
@@ -182,28 +178,30 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for MetricsVisitor<T> {
     type Value = Metrics<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of `recall@k`, `ndcg@k` and `mrr`")
+        f.write_str("a map of `recall@k` and `ndcg@k`")
     }
 
     fn visit_map<A: MapAccess<'de>>(
         self,
         mut map: A,
     ) -> std::result::Result<Self::Value, A::Error> {
-        let (mut recalls, mut ndcgs, mut mrr) = (BTreeMap::new(), BTreeMap::new(), None);
+        let (mut recalls, mut ndcgs) = (BTreeMap::new(), BTreeMap::new());
         while let Some(name) = map.next_key::<String>()? {
             let cutoff = |text: &str| match text.parse() {
                 Ok(k) if k > 0 => Ok(k),
                 _ => Err(de::Error::custom(format!("`{name}`: no cut-off from 1 up"))),
             };
             let doubled = if name == "mrr" {
-                mrr.replace(map.next_value()?).is_some()
+                // Older files have it, of lists of any length.
+                map.next_value::<de::IgnoredAny>()?;
+                false
             } else if let Some(k) = name.strip_prefix("recall@") {
                 recalls.insert(cutoff(k)?, map.next_value()?).is_some()
             } else if let Some(k) = name.strip_prefix("ndcg@") {
                 ndcgs.insert(cutoff(k)?, map.next_value()?).is_some()
             } else {
                 return Err(de::Error::custom(format!(
-                    "unknown metric `{name}`, expected `recall@k`, `ndcg@k` or `mrr`"
+                    "unknown metric `{name}`, expected `recall@k` or `ndcg@k`"
                 )));
             };
             if doubled {
@@ -221,8 +219,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for MetricsVisitor<T> {
                 "`ndcg@{k}` without `recall@{k}`"
             )));
         }
-        let mrr = mrr.ok_or_else(|| de::Error::missing_field("mrr"))?;
-        Ok(Metrics { at, mrr })
+        if at.is_empty() {
+            return Err(de::Error::missing_field("recall@10"));
+        }
+        Ok(Metrics { at })
     }
 }
 
@@ -252,7 +252,6 @@ mod tests {
         // log₂ 2 = 1, log₂ 4 = 2, log₂ 8 = 3.
         let ndcgs: Vec<f64> = metrics.at.iter().map(|at| at.ndcg).collect();
         assert_eq!(ndcgs, [0.25, 0.375, 0.375 + 1.0 / 12.0]);
-        assert!((metrics.mrr - (1.0 + 1.0 / 3.0 + 1.0 / 7.0) / 4.0).abs() < 1e-15);
         assert_eq!(metrics.at(5).map(|at| at.recall), Some(0.5));
         assert_eq!(metrics.at(6), None);
     }
@@ -277,8 +276,6 @@ mod tests {
             assert!((at.recall - recall / 500.0).abs() < 1e-12);
             assert!((at.ndcg - ndcg / 500.0).abs() < 1e-12);
         }
-        let reciprocal: f64 = ranks.iter().flatten().map(|&r| 1.0 / f64::from(r)).sum();
-        assert!((metrics.mrr - reciprocal / 500.0).abs() < 1e-12);
     }
 
     #[test]
@@ -298,7 +295,7 @@ mod tests {
             intervals: Metrics::bootstrap(&ranks, &[5, 20], &config, 1).unwrap(),
         };
         let text = serde_json::to_string(&file).unwrap();
-        let places: Vec<Option<usize>> = ["recall@5", "recall@20", "ndcg@5", "ndcg@20", "mrr"]
+        let places: Vec<Option<usize>> = ["recall@5", "recall@20", "ndcg@5", "ndcg@20"]
             .iter()
             .map(|name| text.find(&format!("\"{name}\":")))
             .collect();
@@ -309,18 +306,21 @@ mod tests {
         for ((name, a), (_, b)) in back.metrics.named().zip(file.metrics.named()) {
             assert!((a - b).abs() < 1e-12, "{name}");
         }
-        assert!((back.intervals.mrr.low - file.intervals.mrr.low).abs() < 1e-12);
+        let low = |file: &File| file.intervals.at[0].ndcg.low;
+        assert!((low(&back) - low(&file)).abs() < 1e-12);
+        let older = r#"{"recall@5": 1.0, "ndcg@5": 0.5, "mrr": 0.4}"#;
+        assert_eq!(serde_json::from_str::<Metrics>(older).unwrap().at.len(), 1);
 
         let refused = |text: &str| {
             serde_json::from_str::<Metrics>(text)
                 .unwrap_err()
                 .to_string()
         };
-        assert!(refused(r#"{"recall@5": 1.0, "mrr": 1.0}"#).contains("without `ndcg@5`"));
-        assert!(refused(r#"{"ndcg@5": 1.0, "mrr": 1.0}"#).contains("without `recall@5`"));
+        assert!(refused(r#"{"recall@5": 1.0}"#).contains("without `ndcg@5`"));
+        assert!(refused(r#"{"ndcg@5": 1.0}"#).contains("without `recall@5`"));
         assert!(refused(r#"{"recall@0": 1.0}"#).contains("`recall@0`"));
         assert!(refused(r#"{"hits": 1.0}"#).contains("unknown metric `hits`"));
-        assert!(refused("{}").contains("mrr"));
+        assert!(refused("{}").contains("recall@10"));
     }
 
     #[test]

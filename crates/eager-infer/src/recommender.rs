@@ -171,7 +171,8 @@ impl Recommender {
 
     /// The `k` best items for every history (items oldest first, of which the newest `window - 1` are read), best first.
     /// Each stream gives its first `top_k`, or `k` if that is more; a list is shorter than `k` only where beams, masks or a
-    /// catalogue end it.
+    /// catalogue end it. With [`Ranking::Sum`] and [`Ranking::Mixture`] a `k` above `top_k` makes another list, of which the
+    /// first `top_k` need not be those of a shorter one: items that the streams give then may rank among them.
     ///
     /// # Errors
     /// When a history is empty or holds an unknown item, or a setting is outside its range.
@@ -181,7 +182,7 @@ impl Recommender {
         k: usize,
         config: &InferConfig,
     ) -> Result<Vec<Vec<Ranked>>> {
-        config.validate()?;
+        config.validate_for(self.model.config().direct_head)?;
         let config = InferConfig {
             top_k: config.top_k.max(k),
             ..config.clone()
@@ -235,7 +236,7 @@ impl Recommender {
         keep: usize,
         allowed: impl Fn(usize, u32) -> bool + Sync,
     ) -> Result<Vec<Lists>> {
-        config.validate()?;
+        config.validate_for(self.model.config().direct_head)?;
         let mut all = vec![None; histories.len()];
         let whole = |_: Range<usize>, lists: Vec<Lists>| lists;
         self.each_chunk(histories, config, keep, &allowed, whole, |users, found| {
@@ -258,17 +259,6 @@ impl Recommender {
         mut done: impl FnMut(Range<usize>, T),
     ) -> Result<()> {
         self.check(histories)?;
-        let weights = &config.weights;
-        if config.ranking != Ranking::Confidence
-            && !self.model.config().direct_head
-            && weights.behaviour + weights.semantic == 0.0
-        {
-            return Err(InferError::Config {
-                field: "weights",
-                found: "0 for both streams of a model without a direct head".to_owned(),
-                expected: "one above 0, to rank by".to_owned(),
-            });
-        }
         let size = self.chunk_size(config);
         let users = |chunk: usize| chunk * size..histories.len().min((chunk + 1) * size);
         self.workers.run(
@@ -297,20 +287,10 @@ impl Recommender {
     }
 
     fn check(&self, histories: &[&[u32]]) -> Result<()> {
-        let items = self.n_items();
-        for (history, list) in histories.iter().enumerate() {
-            if list.is_empty() {
-                return Err(InferError::EmptyHistory { history });
-            }
-            if let Some(&item) = list.iter().find(|&&i| i as usize >= items) {
-                return Err(InferError::UnknownItem {
-                    history,
-                    item,
-                    items,
-                });
-            }
+        match histories.iter().position(|list| list.is_empty()) {
+            Some(history) => Err(InferError::EmptyHistory { history }),
+            None => check_items(histories, self.n_items()),
         }
-        Ok(())
     }
 
     fn chunk(
@@ -483,6 +463,20 @@ impl Ranked {
             Stream::Semantic => &mut self.semantic,
         }
     }
+}
+
+/// Whether all items of all lists, one a history, are among `items` items.
+pub(crate) fn check_items(lists: &[impl AsRef<[u32]>], items: usize) -> Result<()> {
+    for (history, list) in lists.iter().enumerate() {
+        if let Some(&item) = list.as_ref().iter().find(|&&i| i as usize >= items) {
+            return Err(InferError::UnknownItem {
+                history,
+                item,
+                items,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// An error of a chunk, with the history's place among all.

@@ -11,6 +11,7 @@ use eager_codes::CodeTrie;
 use eager_model::{Eager, Memory, Stream};
 use eager_ops::{Ops, Segments};
 
+use crate::recommender::check_items;
 use crate::{InferError, Result};
 
 /// A leaf of the trie and the log-probability of its whole code.
@@ -144,15 +145,7 @@ impl Search<'_> {
                 expected: memory.rows.len(),
             });
         }
-        for (history, items) in items.iter().enumerate() {
-            if let Some(&item) = items.iter().find(|&&i| i as usize >= trie.n_items()) {
-                return Err(InferError::UnknownItem {
-                    history,
-                    item,
-                    items: trie.n_items(),
-                });
-            }
-        }
+        check_items(items, trie.n_items())?;
         // For each history and level above 0 the nodes on the way to its items, ascending.
         let wanted: Vec<Vec<Vec<u32>>> = items
             .iter()

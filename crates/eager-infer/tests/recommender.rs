@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use candle_core::Device;
 use common::{histories, recommender, slices};
 use eager_codes::{CodeTrie, ItemCodes};
-use eager_infer::{InferConfig, Metrics, Ranked, Ranking, Recommender, evaluate};
+use eager_infer::{
+    InferConfig, ItemScore, Metrics, Rank, Ranked, Ranking, Recommender, TOP, evaluate,
+};
 use eager_model::{Catalogue, Eager, EagerConfig, PerStream, Stream, Weights};
 use eager_ops::{Dropout, Ops, Pass};
 
@@ -170,8 +172,7 @@ fn the_direct_head_is_a_softmax_over_the_catalogue_and_a_third_list() {
         }
         let best = want.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         assert!((f64::from(lists.direct[0].log_prob) - best).abs() < 1e-5);
-        let first =
-            |list: &[eager_infer::ItemScore]| list[..10].iter().map(|s| s.item).collect::<Vec<_>>();
+        let first = |list: &[ItemScore]| list[..10].iter().map(|s| s.item).collect::<Vec<_>>();
         let mut predicted = first(&lists.direct);
         predicted.extend(first(&lists.streams.behaviour));
         predicted.extend(first(&lists.streams.semantic));
@@ -179,7 +180,7 @@ fn the_direct_head_is_a_softmax_over_the_catalogue_and_a_third_list() {
         let merged: HashSet<u32> = lists.merged.iter().map(|r| r.item).collect();
         assert_eq!(merged, predicted);
         for ranked in &lists.merged {
-            let of = |list: &[eager_infer::ItemScore]| {
+            let of = |list: &[ItemScore]| {
                 list.iter()
                     .find(|s| s.item == ranked.item)
                     .unwrap()
@@ -233,6 +234,11 @@ fn threads_and_company_do_not_matter() {
 
 #[test]
 fn evaluation_ranks_targets_in_every_list() {
+    let head = EagerConfig {
+        direct_head: true,
+        ..common::config()
+    };
+    let with_head = common::recommender_of(&head, Ops::Fused);
     let recommender = recommender(Ops::Fused);
     let owned = histories(50, 8);
     let histories = slices(&owned);
@@ -240,41 +246,67 @@ fn evaluation_ranks_targets_in_every_list() {
     let targets: Vec<u32> = (0..50)
         .map(|u| if u % 2 == 0 { u } else { owned[u as usize][0] })
         .collect();
-    for mut config in settings() {
-        config.exact = true;
-        let mut heard = 0;
-        let mut progress = |done| heard = done;
-        let ranks = evaluate(&recommender, &histories, &targets, &config, &mut progress).unwrap();
-        assert_eq!(heard, 50);
-        let lists = recommender.lists(&histories, &config).unwrap();
-        for (user, lists) in lists.iter().enumerate() {
-            let place = |items: Vec<u32>| {
-                let place = items.iter().position(|&item| item == targets[user]);
-                place.map(|p| p as u32 + 1)
-            };
-            let PerStream {
-                behaviour,
-                semantic,
-            } = &lists.streams;
-            let items = |list: &[eager_infer::ItemScore]| list.iter().map(|s| s.item).collect();
-            assert_eq!(ranks.behaviour[user], place(items(behaviour)));
-            assert_eq!(ranks.semantic[user], place(items(semantic)));
-            let merged = lists.merged.iter().map(|r| r.item).collect();
-            assert_eq!(ranks.merged[user], place(merged));
-            let masked = config.mask_history && histories[user].contains(&targets[user]);
-            assert_eq!(ranks.behaviour[user].is_none(), masked);
-            let distinct: HashSet<u32> = histories[user].iter().copied().collect();
-            let hidden = if config.mask_history {
-                distinct.len()
-            } else {
-                0
-            };
-            assert_eq!(semantic.len(), 70 - hidden);
-            if config.mask_history {
-                assert!(lists.merged.iter().all(|r| !distinct.contains(&r.item)));
+    let exact = settings().into_iter().map(|config| InferConfig {
+        exact: true,
+        ..config
+    });
+    // So narrow that a stream's list ends before what is kept of it.
+    let narrow = InferConfig {
+        beams: 5,
+        top_k: 5,
+        ..InferConfig::default()
+    };
+    let configs: Vec<InferConfig> = exact.chain(settings()).chain([narrow]).collect();
+    for recommender in [&recommender, &with_head] {
+        for config in &configs {
+            let mut heard = 0;
+            let mut progress = |done| heard = done;
+            let ranks = evaluate(recommender, &histories, &targets, config, &mut progress).unwrap();
+            assert_eq!(heard, 50);
+            let has_direct = recommender.model().config().direct_head;
+            assert_eq!(ranks.direct.is_empty(), !has_direct);
+            let lists = recommender.lists(&histories, config).unwrap();
+            for (user, lists) in lists.iter().enumerate() {
+                let check = |ranks: &[Rank], scores: &[f32], list: Vec<(u32, f32)>| {
+                    let place = list.iter().position(|&(item, _)| item == targets[user]);
+                    assert_eq!(ranks[user], place.map(|p| p as u32 + 1));
+                    let mut kept: Vec<f32> = list.into_iter().map(|(_, score)| score).collect();
+                    kept.resize(TOP, f32::NEG_INFINITY);
+                    assert_eq!(scores[user * TOP..][..TOP], kept);
+                };
+                let single =
+                    |list: &[ItemScore]| list.iter().map(|s| (s.item, s.log_prob)).collect();
+                let PerStream {
+                    behaviour,
+                    semantic,
+                } = &lists.streams;
+                let scores = &ranks.scores;
+                check(&ranks.behaviour, &scores.behaviour, single(behaviour));
+                check(&ranks.semantic, &scores.semantic, single(semantic));
+                let merged = lists.merged.iter().map(|r| (r.item, r.score)).collect();
+                check(&ranks.merged, &scores.merged, merged);
+                if has_direct {
+                    check(&ranks.direct, &scores.direct, single(&lists.direct));
+                }
+                if config.beams < 70 {
+                    assert!(behaviour.len() <= 5 && semantic.len() <= 5);
+                    continue;
+                }
+                let masked = config.mask_history && histories[user].contains(&targets[user]);
+                assert_eq!(ranks.behaviour[user].is_none(), masked);
+                let distinct: HashSet<u32> = histories[user].iter().copied().collect();
+                let hidden = if config.mask_history {
+                    distinct.len()
+                } else {
+                    0
+                };
+                assert_eq!(semantic.len(), 70 - hidden);
+                if config.mask_history {
+                    assert!(lists.merged.iter().all(|r| !distinct.contains(&r.item)));
+                }
             }
+            assert!(Metrics::new(&ranks.merged, &[5, 10]).is_ok());
         }
-        assert!(Metrics::new(&ranks.merged, &[5, 10]).is_ok());
     }
     let refused = |targets: &[u32]| {
         let config = InferConfig::default();

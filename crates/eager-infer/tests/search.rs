@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use common::{config, histories, recommender, recommender_of, slices};
 use eager_codes::CodeTrie;
-use eager_infer::{InferConfig, Ranking, RankingWeights, Search};
+use eager_infer::{InferConfig, Ranking, RankingWeights, Search, evaluate};
 use eager_model::{EagerConfig, Memory, Stream, TargetCodes};
 use eager_ops::{Dropout, Ops, Pass, RowRanges};
 
@@ -185,10 +185,17 @@ fn a_ranking_that_is_by_nothing_is_refused() {
         },
         ..InferConfig::default()
     };
-    let lists = |config| recommender.recommend(&[&[1, 2]], 3, &config);
-    assert!(lists(by(0.5)).is_ok());
-    let message = lists(by(0.0)).unwrap_err().to_string();
-    assert!(message.contains("without a direct head"), "{message}");
+    let history: [&[u32]; 1] = [&[1, 2]];
+    assert!(recommender.recommend(&history, 3, &by(0.5)).is_ok());
+    let nothing = by(0.0);
+    for refused in [
+        recommender.recommend(&history, 3, &nothing).err(),
+        recommender.lists(&history, &nothing).err(),
+        evaluate(&recommender, &history, &[3], &nothing, &mut |_| ()).err(),
+    ] {
+        let message = refused.unwrap().to_string();
+        assert!(message.contains("without a direct head"), "{message}");
+    }
 }
 
 #[test]

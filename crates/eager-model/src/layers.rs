@@ -5,7 +5,7 @@ use eager_ops::{Layer, LayerShape, Ops, Pass};
 
 use crate::{Init, Weights};
 
-/// Added to the variance of a layer norm.
+/// Added to the variance of a layer norm: PyTorch's default, since the paper names none (official code: `docs/paper.md`).
 pub const EPS: f64 = 1e-5;
 
 /// `x·wᵀ + b`.

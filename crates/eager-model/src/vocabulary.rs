@@ -42,12 +42,14 @@ impl Vocabulary {
     /// # Errors
     /// When the vocabulary does not have it.
     pub fn row(&self, token: u32) -> Result<u32> {
-        let Some(tokens) = &self.tokens else {
-            return Ok(token);
+        let all = self.table.dim(0)?;
+        let row = match &self.tokens {
+            Some(tokens) => tokens.binary_search(&token).ok(),
+            None => Some(token as usize).filter(|&row| row < all),
         };
-        match tokens.binary_search(&token) {
-            Ok(row) => Ok(row as u32),
-            Err(_) => candle_core::bail!("token {token} is not in this pass's vocabulary"),
+        match row {
+            Some(row) => Ok(row as u32),
+            None => candle_core::bail!("token {token} is not in this pass's vocabulary"),
         }
     }
 
@@ -56,9 +58,6 @@ impl Vocabulary {
     /// # Errors
     /// When the vocabulary does not have all of a range.
     pub fn rows(&self, of: &RowRanges) -> Result<RowRanges> {
-        if self.tokens.is_none() {
-            return Ok(of.clone());
-        }
         let mut ranges = Vec::with_capacity(of.len());
         for range in of.ranges() {
             let first = self.row(range.start)?;
@@ -109,5 +108,14 @@ mod tests {
         }
         let all = Vocabulary::all(&table);
         assert_eq!((all.row(8).unwrap(), all.table().dims()), (8, &[10, 2][..]));
+        assert!(all.row(10).is_err());
+        let rows = RowRanges::new(vec![4..6, 9..10], vec![5, 9]).unwrap();
+        let same = all.rows(&rows).unwrap();
+        assert_eq!(
+            (same.ranges(), same.targets()),
+            (rows.ranges(), rows.targets())
+        );
+        let beyond = RowRanges::new(vec![4..6, 8..11], vec![5, 9]).unwrap();
+        assert!(all.rows(&beyond).is_err());
     }
 }

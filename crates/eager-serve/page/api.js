@@ -126,6 +126,7 @@ export async function explain(model, history, id, samples, signal) {
     if (error.code === "unknown_item") changed();
     throw error;
   });
+  if (answer.digest !== digests.get(model)) changed();
   return answer.explanations[0];
 }
 

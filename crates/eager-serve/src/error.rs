@@ -1,9 +1,11 @@
 //! What goes wrong: on the way to a running server ([`ServeError`]), and with a request ([`ApiError`]).
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use axum::Json;
+use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -128,6 +130,24 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message).at(field)
     }
 
+    /// A field that serde refuses, or misses.
+    pub(crate) fn of_field<E: fmt::Display>(
+        status: StatusCode,
+        code: &'static str,
+        error: &serde_path_to_error::Error<E>,
+    ) -> Self {
+        let words = error.inner().to_string();
+        let fault = Self::new(status, code, plain(&words));
+        let named = || in_quotes(&words, MISSING).or_else(|| in_quotes(&words, TWICE));
+        match error.path().to_string() {
+            path if path != "." => fault.at(path),
+            _ => match named() {
+                Some(field) => fault.at(field),
+                None => fault,
+            },
+        }
+    }
+
     pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
@@ -238,17 +258,53 @@ impl From<JsonRejection> for ApiError {
                 "bad_body",
                 format!("the body could not be read: {}", rejection.body_text()),
             ),
-            _ => match path_error(&rejection) {
-                Some(error) => of_json(error, rejection.status()),
+            // Of an object any fields are read at first.
+            JsonRejection::JsonDataError(_) => Self::new(
+                rejection.status(),
+                "bad_field",
+                "the body has to be a JSON object; /docs lists its fields",
+            ),
+            _ => match path_error::<serde_json::Error>(&rejection) {
+                Some(error) => Self::new(rejection.status(), "bad_json", error.inner().to_string()),
                 None => Self::new(rejection.status(), "bad_json", rejection.body_text()),
             },
         }
     }
 }
 
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        let (status, code) = (StatusCode::BAD_REQUEST, "bad_query");
+        match path_error::<serde::de::value::Error>(&rejection) {
+            Some(error) => Self::of_field(status, code, error),
+            None => Self::new(status, code, rejection.body_text()),
+        }
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        let fault = |words: String| Self::new(StatusCode::BAD_REQUEST, "bad_path", words);
+        let kind = match rejection {
+            PathRejection::FailedToDeserializePathParams(error) => error.into_kind(),
+            other => return fault(other.body_text()),
+        };
+        match kind {
+            ErrorKind::InvalidUtf8InPathParam { key } => {
+                fault("the segment is not UTF-8".to_owned()).at(key)
+            }
+            // An id may be any text: the stream alone is one of a few.
+            ErrorKind::Message(words) => fault(plain(&words)).at("stream"),
+            other => fault(other.to_string()),
+        }
+    }
+}
+
 /// serde's error with the path to where it happened, which axum keeps behind two others.
-fn path_error(rejection: &JsonRejection) -> Option<&serde_path_to_error::Error<serde_json::Error>> {
-    let mut error: Option<&(dyn std::error::Error + 'static)> = Some(rejection);
+fn path_error<'a, E: std::error::Error + 'static>(
+    rejection: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a serde_path_to_error::Error<E>> {
+    let mut error = Some(rejection);
     while let Some(this) = error {
         if let Some(found) = this.downcast_ref() {
             return Some(found);
@@ -258,24 +314,54 @@ fn path_error(rejection: &JsonRejection) -> Option<&serde_path_to_error::Error<s
     None
 }
 
-fn of_json(error: &serde_path_to_error::Error<serde_json::Error>, status: StatusCode) -> ApiError {
-    let syntax = error.inner().is_syntax() || error.inner().is_eof();
-    let code = if syntax { "bad_json" } else { "bad_field" };
-    let fault = ApiError::new(status, code, error.inner().to_string());
-    match error.path().to_string() {
-        path if syntax || path == "." => fault,
-        path => fault.at(path),
+const MISSING: &str = "missing field";
+const TWICE: &str = "duplicate field";
+
+/// What serde says, in words that are not Rust's.
+fn plain(words: &str) -> String {
+    const COUNT: &str = "a whole number from 0 up";
+    if let Some(field) = in_quotes(words, MISSING) {
+        return format!("{field} is missing");
     }
+    if let Some(field) = in_quotes(words, TWICE) {
+        return format!("{field} is there twice");
+    }
+    let Some((found, expected)) = words.rsplit_once(", expected ") else {
+        return match words {
+            // Numbers of a query are read by Rust itself.
+            "invalid digit found in string" | "cannot parse integer from empty string" => {
+                format!("expected {COUNT}")
+            }
+            "number too large to fit in target type" => "the number is too large".to_owned(),
+            other => other.to_owned(),
+        };
+    };
+    let expected = match expected {
+        "usize" => COUNT,
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "string or map" => "a string",
+        other => other,
+    };
+    let found = match found.split_once(": ") {
+        Some(("invalid type" | "invalid value", value)) => {
+            let value = match value {
+                "map" => "an object",
+                "sequence" => "a list",
+                other => other,
+            };
+            format!("found {value}")
+        }
+        _ => match found.strip_prefix("unknown variant ") {
+            Some(name) => format!("there is no {name}"),
+            None => found.to_owned(),
+        },
+    };
+    format!("{found}, expected {expected}")
 }
 
-impl From<QueryRejection> for ApiError {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_query", rejection.body_text())
-    }
-}
-
-impl From<PathRejection> for ApiError {
-    fn from(rejection: PathRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_path", rejection.body_text())
-    }
+/// The name in `words`, where they are `start` and a name in back quotes.
+fn in_quotes<'a>(words: &'a str, start: &str) -> Option<&'a str> {
+    let name = words.strip_prefix(start)?.trim_start();
+    name.strip_prefix('`')?.strip_suffix('`')
 }

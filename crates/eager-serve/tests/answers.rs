@@ -238,6 +238,10 @@ async fn reasons_are_the_librarys() {
     let body = json!({"history": ["i3", "i8"], "items": ["i5", "i77"], "samples": 2});
     let (status, answer) = served.post("/v1/explain", body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(
+        (&answer["model"], &answer["digest"]),
+        (&json!("0"), &json!(bundle.digest()))
+    );
     let explained = bundle.explain_each(&[3, 8], &[5, 77], 2).unwrap();
     assert_eq!(answer["explanations"].as_array().unwrap().len(), 2);
     for (found, expected) in answer["explanations"]

@@ -347,9 +347,16 @@ fn an_open_page_goes_along_with_a_reload() {
     let second = number(&expected[1]);
     let explained = changed.explain(&asked.history, second, 3).unwrap();
     assert_eq!(browser.text(PATHS), paths(&explained));
+
+    // A reason of another model than the list's makes the list anew too.
+    let mut again = eager_fixtures::bundle(ITEMS + 1, 9);
+    server.reload(&mut again);
+    browser.click(".list > li:nth-child(3) .why");
+    browser.wait(&format!("{about}.includes('{}')", &again.digest()[..12]));
+    list_is(&mut browser, &recommend(&again, &asked));
     let asked = browser.requests.iter();
     let asked = asked.filter(|to| to.ends_with("/v1/models")).count();
-    assert_eq!(asked, 2, "at the start, and after the reload");
+    assert_eq!(asked, 3, "at the start, and after each reload");
     all_well(&mut browser, &server);
 }
 

@@ -36,7 +36,18 @@ async fn refused(
         headers["x-request-id"].to_str().ok()
     );
     assert!(!answer["request_id"].as_str().unwrap().is_empty());
-    answer["error"]["message"].as_str().unwrap().to_owned()
+    let message = answer["error"]["message"].as_str().unwrap();
+    for of_rust in [
+        "usize",
+        "struct",
+        "variant",
+        "sequence",
+        "deserialize",
+        "digit",
+    ] {
+        assert!(!message.contains(of_rust), "{about}: {message}");
+    }
+    message.to_owned()
 }
 
 /// The document of the interface has the status for that path.
@@ -88,9 +99,17 @@ async fn bad_input_is_named() {
         ..Config::default()
     };
     let served = Served::one(config);
-    let bodies: [(Value, u16, &str, Option<&str>); 23] = [
-        (json!({}), 422, "bad_field", None),
+    let bodies: [(Value, u16, &str, Option<&str>); 27] = [
+        (json!({}), 422, "bad_field", Some("history")),
         (json!([]), 422, "bad_field", None),
+        (json!(null), 422, "bad_field", None),
+        // The fields in their order are no request.
+        (
+            json!(["0", ["i1"], 1, "merged", false, null, [], [], "error"]),
+            422,
+            "bad_field",
+            None,
+        ),
         (
             json!({"history": []}),
             422,
@@ -159,6 +178,13 @@ async fn bad_input_is_named() {
             Some("list"),
         ),
         (
+            json!({"history": ["i1"], "list": 7}),
+            422,
+            "bad_field",
+            Some("list"),
+        ),
+        (json!({"history": {}}), 422, "bad_field", Some("history")),
+        (
             json!({"history": ["i1"], "beams": 3}),
             422,
             "bad_field",
@@ -221,7 +247,40 @@ async fn bad_input_is_named() {
         refused(&served, json("/v1/recommend", text), 400, "bad_json", None).await;
     }
     let deep = json("/v1/recommend", "[".repeat(900));
-    refused(&served, deep, 422, "bad_field", Some("[0]")).await;
+    refused(&served, deep, 422, "bad_field", None).await;
+    let deep = format!("{{\"history\": {}", "[".repeat(900));
+    refused(&served, json("/v1/recommend", deep), 400, "bad_json", None).await;
+    for (field, value, words) in [
+        (
+            "k",
+            json!(-1),
+            "found integer `-1`, expected a whole number from 0 up",
+        ),
+        ("deny", json!({}), "found an object, expected a list"),
+        (
+            "exclude_seen",
+            json!([]),
+            "found a list, expected true or false",
+        ),
+        (
+            "unknown",
+            json!("guess"),
+            "there is no `guess`, expected `error` or `skip`",
+        ),
+    ] {
+        let mut body = json!({"history": ["i1"]});
+        body[field] = value;
+        let request = json("/v1/recommend", body);
+        let message = refused(&served, request, 422, "bad_field", Some(field)).await;
+        assert_eq!(message, words);
+    }
+    let missing = json("/v1/explain", json!({"history": ["i1"]}));
+    let message = refused(&served, missing, 422, "bad_field", Some("items")).await;
+    assert_eq!(message, "items is missing");
+    let reload = json("/v1/admin/reload", json!({"model": 7}));
+    refused(&served, reload, 422, "bad_field", Some("model")).await;
+    let reload = json("/v1/admin/reload", json!(["0"]));
+    refused(&served, reload, 422, "bad_field", None).await;
     let mut bytes = json("/v1/recommend", "");
     *bytes.body_mut() = vec![b'"', 0xff, b'"'].into();
     refused(&served, bytes, 400, "bad_json", None).await;
@@ -283,19 +342,32 @@ async fn bad_input_is_named() {
             Some("limit"),
         ),
         ("/v1/items?limit=101", 422, "out_of_range", Some("limit")),
-        ("/v1/items?limit=x", 400, "bad_query", None),
-        ("/v1/items?page=1", 400, "bad_query", None),
+        ("/v1/items?limit=x", 400, "bad_query", Some("limit")),
+        ("/v1/items?limit=", 400, "bad_query", Some("limit")),
+        ("/v1/items?limit=1&limit=2", 400, "bad_query", Some("limit")),
+        (
+            "/v1/tree/semantic?offset=99999999999999999999",
+            400,
+            "bad_query",
+            Some("offset"),
+        ),
+        ("/v1/items?page=1", 400, "bad_query", Some("page")),
         (
             "/v1/items?category=c99",
             422,
             "unknown_category",
             Some("category"),
         ),
-        ("/v1/items/x", 404, "unknown_item", None),
-        ("/v1/items/%ff", 400, "bad_path", None),
-        ("/v1/items/a%2Fb", 404, "unknown_item", None),
-        ("/v1/items/x/similar", 404, "unknown_item", None),
-        ("/v1/items/i1/similar?view=both", 400, "bad_query", None),
+        ("/v1/items/x", 404, "unknown_item", Some("id")),
+        ("/v1/items/%ff", 400, "bad_path", Some("id")),
+        ("/v1/items/a%2Fb", 404, "unknown_item", Some("id")),
+        ("/v1/items/x/similar", 404, "unknown_item", Some("id")),
+        (
+            "/v1/items/i1/similar?view=both",
+            400,
+            "bad_query",
+            Some("view"),
+        ),
         ("/v1/items/i1/similar?k=51", 422, "out_of_range", Some("k")),
         ("/v1/items/i1?model=x", 404, "unknown_model", Some("model")),
         ("/v1/items?model=x", 404, "unknown_model", Some("model")),
@@ -317,9 +389,9 @@ async fn bad_input_is_named() {
             "unknown_model",
             Some("model"),
         ),
-        ("/v1/items/i1?page=1", 400, "bad_query", None),
-        ("/v1/categories?page=1", 400, "bad_query", None),
-        ("/v1/tree/both", 400, "bad_path", None),
+        ("/v1/items/i1?page=1", 400, "bad_query", Some("page")),
+        ("/v1/categories?page=1", 400, "bad_query", Some("page")),
+        ("/v1/tree/both", 400, "bad_path", Some("stream")),
         (
             "/v1/tree/semantic?prefix=a",
             422,

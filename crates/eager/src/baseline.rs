@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::RunArgs;
 use crate::pipeline;
+use crate::train::at_usual_pace;
 use crate::train::next_item::NextItemTraining;
 use crate::train::tiger::TigerTraining;
 
@@ -185,10 +186,13 @@ impl BaselinesConfig {
     /// # Errors
     /// When they cannot be written as JSON.
     pub fn settings(&self, kind: Kind) -> Result<serde_json::Value> {
-        Ok(match kind {
+        let mut settings = match kind {
             Kind::Sasrec => serde_json::to_value(&self.sasrec)?,
             Kind::Bsarec => serde_json::to_value(&self.bsarec)?,
-        })
+        };
+        let (_, training) = self.learning(kind);
+        settings["training"] = at_usual_pace(training)?;
+        Ok(settings)
     }
 
     /// Makes a model of `weights`.

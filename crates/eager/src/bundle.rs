@@ -9,11 +9,12 @@ use clap::Args;
 use eager_bundle::{Bundle, Evaluation, Manifest, TextSource};
 use eager_codes::ItemVectors;
 use eager_data::Dataset;
-use eager_infer::Recommender;
+use eager_infer::{InferConfig, Recommender};
 use eager_model::{PerStream, Stream};
 
 use crate::cli::print;
-use crate::config::{Config, TreesConfig};
+use crate::config::{Config, EvalConfig, HeldOut, TreesConfig};
+use crate::page::run_name;
 use crate::report::Report;
 use crate::run::{Stage, StageRecord, check, read_json, records};
 use crate::stages::text;
@@ -84,21 +85,32 @@ pub fn with_digest(bundle: &mut Bundle) -> Result<()> {
 fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
     let folder = |stage: Stage| run.join(stage.name());
     let path = run.join("config.toml");
-    let text = std::fs::read_to_string(&path).with_context(|| {
-        format!(
-            "{}: is neither a bundle (no bundle.json) nor a run (no config.toml); train one with `eager pipeline`",
+    if !path.exists() {
+        bail!(
+            "{}: is neither a bundle, which has a bundle.json, nor a run, which has a config.toml and is \
+             runs/DATASET/NAME; train one with `eager pipeline`",
             run.display()
         )
-    })?;
-    let config: Config = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    }
+    let place = || path.display().to_string();
+    let text = std::fs::read_to_string(&path).with_context(place)?;
+    let config: Config = toml::from_str(&text).with_context(place)?;
     let records = records(run)?;
     let done = |stage: Stage| records.iter().find(|record| record.stage == stage);
+    let baseline = done(Stage::Model).and_then(|model| model.config["baseline"].as_str());
+    if let Some(name) = baseline {
+        bail!(
+            "{}: is a run of `eager baseline {name}`, which has no two streams of codes to recommend by; give a run of \
+             `eager pipeline`",
+            run.display()
+        )
+    }
     let record = |stage: Stage| -> Result<&StageRecord> {
         done(stage).with_context(|| {
             let run = run.display();
             format!(
-                "the run {run} has not done its stage `{stage}`, or has made anew what it was made of; give its \
-                 `eager pipeline` command again"
+                "the run {run} has not done its stage `{stage}`, or has made anew what it was made of; give its command \
+                 again"
             )
         })
     };
@@ -120,12 +132,9 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         .with_context(|| settings(Stage::Text))?;
     let trees: TreesConfig = serde_json::from_value(codes.config["trees"].clone())
         .with_context(|| settings(Stage::Codes))?;
-    // Figures of this model, ranked as the bundle ranks; none where it was not evaluated so.
-    let ranked_so = |record: &&StageRecord| {
-        let infer = serde_json::to_value(&config.eval.infer);
-        infer.is_ok_and(|infer| record.config["eval"]["infer"] == infer)
-    };
-    let report: Option<Report> = match done(Stage::Eval).filter(ranked_so) {
+    let infer = &config.eval.infer;
+    let tested = done(Stage::Eval).filter(|eval| tested_so(&eval.config["eval"], infer));
+    let report: Option<Report> = match tested {
         Some(_) => read_json(&folder(Stage::Eval).join("metrics.json"))?,
         None => None,
     };
@@ -134,7 +143,7 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         named.map(|(name, &figure)| (name, figure))
     });
     let metrics = metrics.collect();
-    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    let name = run_name(run)?;
     let manifest = Manifest {
         format: 0,
         name: format!("{}/{name}", dataset.name),
@@ -163,6 +172,12 @@ fn of_run(run: &Path, device: &Device) -> Result<Bundle> {
         files: BTreeMap::new(),
     };
     Ok(Bundle::new(manifest, recommender, dataset.items, vectors)?)
+}
+
+/// Whether an evaluation with these settings is of the test, ranked as the bundle ranks; a bundle tells no other figures.
+fn tested_so(eval: &serde_json::Value, infer: &InferConfig) -> bool {
+    let eval = serde_json::from_value::<EvalConfig>(eval.clone());
+    eval.is_ok_and(|eval| eval.held_out == HeldOut::Test && eval.infer == *infer)
 }
 
 fn evaluation(report: Report) -> Evaluation {
@@ -206,7 +221,7 @@ impl Inspect {
     /// # Errors
     /// When a file is missing, altered or does not hold what it should.
     pub fn run(&self) -> Result<()> {
-        let bundle = Bundle::load(&self.bundle, &Device::Cpu)?;
+        let bundle = load(&self.bundle)?;
         let manifest = bundle.manifest();
         if self.json {
             let mut value = serde_json::to_value(manifest)?;
@@ -258,5 +273,62 @@ impl Inspect {
             .map(|(name, value)| format!("{name:<11} {value}"))
             .collect();
         print(lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::run::{Run, write_atomic};
+
+    #[test]
+    fn figures_of_a_bundle_are_the_tests_ranked_as_it_ranks() {
+        let infer = InferConfig::default();
+        let eval = serde_json::to_value(EvalConfig::default()).unwrap();
+        assert!(tested_so(&eval, &infer));
+        let changed = |part: &str, value: serde_json::Value| {
+            let mut eval = eval.clone();
+            *eval.pointer_mut(part).unwrap() = value;
+            tested_so(&eval, &infer)
+        };
+        assert!(changed("/exact_users", json!(0)));
+        assert!(!changed("/held_out", json!("valid")));
+        assert!(!changed("/infer/mask_history", json!(true)));
+    }
+
+    #[test]
+    fn a_run_of_a_baseline_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("sasrec");
+        let run = Run::open(&root).unwrap();
+        let config = Config::paper(&eager_data::Manifest::find("demo").unwrap());
+        let config = toml::to_string(&config).unwrap();
+        write_atomic(&root.join("config.toml"), config.as_bytes()).unwrap();
+        let refused = |words: &str| {
+            let error = open(&root, &Device::Cpu).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        refused("has not done its stage `model`");
+        let inspect = Inspect {
+            bundle: root.clone(),
+            json: false,
+        };
+        let error = inspect.run().unwrap_err().to_string();
+        assert!(
+            error.contains("is a run; make a bundle of a run with `eager export`"),
+            "{error}"
+        );
+        let above = open(folder.path(), &Device::Cpu).unwrap_err();
+        let above = crate::cli::chain(&above);
+        assert!(
+            above.contains("runs/DATASET/NAME") && !above.contains("os error"),
+            "{above}"
+        );
+        let settings = json!({ "baseline": "sasrec" });
+        let trained = run.stage(Stage::Model, &settings, 1, &[], &[], |_| Ok(()));
+        trained.unwrap();
+        refused("is a run of `eager baseline sasrec`");
     }
 }

@@ -4,9 +4,10 @@
 //! 1: something failed; 2: wrong usage, which includes a config or dataset that is none.
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -50,9 +51,9 @@ pub enum Command {
     Pipeline(Pipeline),
     /// Stage 1: histories and items, filtered and ordered
     Data(RunArgs),
-    /// Stages 1–2: behaviour vectors of the items, by a DIN
+    /// Stages 1 and 2: behaviour vectors of the items, by a DIN
     Behaviour(RunArgs),
-    /// Stages 1–3: semantic vectors of the items, from their texts
+    /// Stages 1 and 3: semantic vectors of the items, from their texts
     Text(RunArgs),
     /// Stages 1–4: two trees of codes, and how good they are
     Codes(RunArgs),
@@ -153,7 +154,8 @@ pub struct RunArgs {
     pub device: DeviceKind,
 
     /// Seed of everything that is drawn; the same as --set seed=N
-    #[arg(long, value_name = "N")]
+    // TOML, as which it is saved, has no larger numbers.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
 
     /// Print eval/metrics.json instead of the table (after an earlier stage: its stage.json instead of its folder)
@@ -284,19 +286,47 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// Whether the reader of standard output went away, as `| head` does when it has its lines. The error cannot be asked: libraries
+/// hide the cause in theirs, and other pipes break too.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Standard output, for all that commands write there.
+pub(crate) struct Output;
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        noted(io::stdout().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        noted(io::stdout().flush())
+    }
+}
+
+fn noted<T>(result: io::Result<T>) -> io::Result<T> {
+    result.inspect_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            UNREAD.store(true, Ordering::Relaxed);
+        }
+    })
+}
+
 /// Prints a result, with a line end, on standard output.
 ///
 /// # Errors
 /// When it cannot be written: the disk is full, or nobody reads on.
 pub(crate) fn print(text: impl fmt::Display) -> Result<()> {
-    writeln!(std::io::stdout(), "{text}").context("standard output: cannot write")
+    writeln!(Output, "{text}").context("standard output: cannot write")
 }
 
-/// Prints an error, if there is one, as `error: …` and gives the process's exit code.
+/// Prints an error, if there is one, as `error: …` and gives the process's exit code. That nobody reads on is no error.
 pub fn exit_code(result: Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
+    if UNREAD.load(Ordering::Relaxed) {
+        return ExitCode::SUCCESS;
+    }
     eprintln!("error: {}", chain(&error));
     ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
 }

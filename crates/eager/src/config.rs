@@ -1,16 +1,16 @@
 //! The whole configuration of a run: a section a stage, all of it in one TOML file, saved with the run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use eager_codes::CodesConfig;
-use eager_data::{Example, Manifest, Order, PrepareConfig, Split};
+use eager_data::{Example, Manifest, Order, PrepareConfig, Split, SplitRule};
 use eager_infer::metrics::{BootstrapConfig, CUTOFFS};
 use eager_infer::{InferConfig, Ranking};
 use eager_losses::LossConfig;
 use eager_model::{DinConfig, EagerConfig};
 use eager_ops::Ops;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::baseline::BaselinesConfig;
 use crate::train::din::DinTraining;
@@ -26,6 +26,7 @@ pub struct Config {
     /// Fused operations, or the plain ones that they are tested against: the same figures within float noise, slower.
     pub ops: Ops,
     /// Filter, order, tie rule and split; the manifest's unless changed.
+    #[serde(serialize_with = "with_split")]
     pub prepare: PrepareConfig,
     /// Behaviour vectors.
     pub behaviour: BehaviourConfig,
@@ -61,8 +62,8 @@ pub enum BehaviourModel {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BehaviourConfig {
-    /// Ready-made vectors in place of the DIN's; see [`vectors`](crate::vectors).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Ready-made vectors in place of the DIN's; see [`vectors`](crate::vectors). As text `""` is none.
+    #[serde(with = "path_or_none")]
     pub vectors: Option<PathBuf>,
     /// Whose item embeddings they are.
     pub model: BehaviourModel,
@@ -135,8 +136,8 @@ impl Default for EvalConfig {
 pub struct TextConfig {
     /// A preset (`sentence-t5-base`, …), `lsa`, or a model folder.
     pub encoder: String,
-    /// Ready-made vectors in place of an encoder's; see [`vectors`](crate::vectors).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Ready-made vectors in place of an encoder's; see [`vectors`](crate::vectors). As text `""` is none.
+    #[serde(with = "path_or_none")]
     pub vectors: Option<PathBuf>,
 }
 
@@ -157,6 +158,41 @@ pub struct TreesConfig {
     pub behaviour: CodesConfig,
     /// The tree over the semantic vectors.
     pub semantic: CodesConfig,
+}
+
+/// Writes the split even where it is the usual one, which the stages' records leave out: a saved config is to mean the same run
+/// again, whatever the manifest says.
+fn with_split<S: Serializer>(prepare: &PrepareConfig, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        #[serde(flatten)]
+        prepare: &'a PrepareConfig,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        split: Option<SplitRule>,
+    }
+    let split = prepare.split;
+    let split = split.is_leave_one_out().then_some(split);
+    Whole { prepare, split }.serialize(serializer)
+}
+
+/// A path that is written even where there is none, for the same reason; TOML has no null.
+mod path_or_none {
+    use super::{Deserialize, Deserializer, Path, PathBuf, Result, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let path = path.as_deref().unwrap_or(Path::new(""));
+        path.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        let path = PathBuf::deserialize(deserializer)?;
+        Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
+    }
 }
 
 impl Config {
@@ -236,8 +272,9 @@ impl Config {
              the weight the head"
         );
         self.training.validate()?;
-        self.eval.infer.validate().context("eval.infer")?;
-        let (top_k, most) = (self.eval.infer.top_k, CUTOFFS[CUTOFFS.len() - 1]);
+        let infer = &self.eval.infer;
+        infer.validate_for(head).context("eval.infer")?;
+        let (top_k, most) = (infer.top_k, CUTOFFS[CUTOFFS.len() - 1]);
         ensure!(
             top_k >= most,
             "eval.infer: `top_k` is {top_k}; use {most}, the longest list that is looked at, or more"
@@ -245,5 +282,43 @@ impl Config {
         self.eval.bootstrap.validate().context("eval.bootstrap")?;
         self.baselines.validate().context("baselines")?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline;
+
+    #[test]
+    fn a_saved_config_means_the_same_run_again() {
+        let manifest = "name = 'mine'\ntitle = 'Mine'\n[[source]]\nformat = 'demo'\n\
+            [prepare]\nsplit.global-time.quantile = 0.9\n\
+            [settings]\nbehaviour.vectors = 'b.npy'\ntext.vectors = 't.npy'\n";
+        let manifest = Manifest::parse(manifest, Path::new("mine.toml")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let saved = folder.path().join("config.toml");
+        let again = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            let config = pipeline::config("paper", &sets, &manifest).unwrap();
+            std::fs::write(&saved, toml::to_string(&config).unwrap()).unwrap();
+            let read = pipeline::config(saved.to_str().unwrap(), &[], &manifest).unwrap();
+            assert_eq!(read, config);
+            read
+        };
+        let all = again(&[]);
+        assert!(!all.prepare.split.is_leave_one_out());
+        assert_eq!(all.text.vectors.as_deref(), Some(Path::new("t.npy")));
+        let none = again(&[
+            "prepare.split=leave-one-out",
+            "prepare.ties.shuffle.seed=1",
+            "behaviour.vectors=",
+            "text.vectors=",
+        ]);
+        assert!(none.prepare.split.is_leave_one_out());
+        assert_eq!((none.behaviour.vectors, none.text.vectors), (None, None));
+        // As the stages' records have it, so that older runs stay as they are.
+        let record = serde_json::to_value(&none.prepare).unwrap();
+        assert_eq!(record.get("split"), None);
     }
 }

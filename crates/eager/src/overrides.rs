@@ -4,9 +4,10 @@
 //! A key that nothing knows is an error that names where it came from, its whole path and the keys that there are; so the
 //! config types deny unknown fields, and this module finds which of the keys was to blame.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -112,8 +113,16 @@ fn parse_set(set: &str) -> Result<Table> {
     // A value with a line break could bring further keys; then it is text.
     let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
     let parsed = parsed.filter(|table| table.len() == 1 && !value.contains('\n'));
-    let value = parsed.and_then(|mut table| table.remove("value"));
-    let value = value.unwrap_or_else(|| Value::String(set[key.len() + 1..].trim().to_owned()));
+    let parsed = parsed.and_then(|mut table| table.remove("value"));
+    let text = value.trim();
+    // As text it would be of a wrong type, which tells nobody that it is too large.
+    let too_large = |error: ParseIntError| *error.kind() == IntErrorKind::PosOverflow;
+    ensure!(
+        parsed.is_some() || !text.parse::<i64>().is_err_and(too_large),
+        "--set {set}: the number is too large; the largest is {}",
+        i64::MAX
+    );
+    let value = parsed.unwrap_or_else(|| Value::String(text.to_owned()));
     Ok(nest(&path, value))
 }
 
@@ -265,6 +274,11 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named() {
         assert!(fault(&["seed=many"]).starts_with("--set seed=many: `seed`: invalid type: string"));
+        let message = fault(&["seed=18446744073709551615"]);
+        assert!(
+            message.contains("too large; the largest is 9223372036854775807"),
+            "{message}"
+        );
         assert!(fault(&["seed.x=1"]).contains("`seed.x`: invalid type: map"));
         assert!(fault(&["prepare.order=best"]).contains("unknown variant `best`"));
         for set in ["seed", "=1", "text..rate=1"] {

@@ -1,13 +1,12 @@
 //! The pipeline: from arguments to a run's folder, through the stages, to the table.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use eager_data::{Manifest, Places};
 
 use crate::baseline::{Kind, TIGER};
-use crate::cli::{RunArgs, Usage};
+use crate::cli::{self, RunArgs, Usage};
 use crate::config::Config;
 use crate::report::Report;
 use crate::run::{Run, Stage, read_json, write_atomic};
@@ -79,10 +78,10 @@ fn stages(run: &Run, ctx: &Context, until: Stage) -> Result<()> {
     }
     // Before the vectors that take minutes to train: a text encoder may not be there to be had.
     let text = stages::text::run(run, ctx, &data, &dataset)?;
-    let behaviour = stages::behaviour::run(run, ctx, &data, &dataset)?;
     if until == Stage::Text {
         return Ok(());
     }
+    let behaviour = stages::behaviour::run(run, ctx, &data, &dataset)?;
     let codes = stages::codes::run(run, ctx, &behaviour, &text)?;
     if until == Stage::Codes {
         return Ok(());
@@ -136,9 +135,7 @@ fn prepare(args: &RunArgs, name: Option<&str>) -> Result<(Context, PathBuf)> {
     }
     let default_name = name.map_or(default_name, str::to_owned);
     let name = args.name.clone().unwrap_or(default_name);
-    if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains('\\') {
-        bail!("--run {name}: it becomes a folder: use letters, digits, - and _");
-    }
+    check_name(&name)?;
     let root = args.out.join(&manifest.name).join(name);
     let ctx = Context {
         device: args.device.open()?,
@@ -148,6 +145,19 @@ fn prepare(args: &RunArgs, name: Option<&str>) -> Result<(Context, PathBuf)> {
         config,
     };
     Ok((ctx, root))
+}
+
+/// Makes sure that a run can be called so.
+///
+/// # Errors
+/// When the name is none of a folder.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let one = Path::new(name).components().count() == 1;
+    ensure!(
+        one && !name.starts_with('.') && !name.contains('\\'),
+        "--run {name}: it becomes a folder: use letters, digits, - and _"
+    );
+    Ok(())
 }
 
 /// The result, on standard output.
@@ -163,14 +173,7 @@ fn print(run: &Run, until: Stage, json: bool) -> Result<()> {
         }
         (_, false) => folder.display().to_string(),
     };
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        // `| head` closes the pipe; that is no failure of the run.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("standard output")
-        }
-        _ => Ok(()),
-    }
+    cli::print(text.trim_end())
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -17,7 +17,7 @@ pub struct Report {
     pub text_encoder: String,
     /// What else decides the figures: order of histories, tie rule, split, beams, merging, …
     pub protocol: serde_json::Map<String, serde_json::Value>,
-    /// The model's figures: `recall@5`, …, `mrr` beside the other keys.
+    /// The model's figures: `recall@5`, …, `ndcg@20` beside the other keys.
     #[serde(flatten)]
     pub metrics: Metrics,
     /// Share of bootstrap resamples that each interval holds.

@@ -12,6 +12,7 @@ use eager_serve::{App, Config, Open, Source, Token};
 
 use crate::bundle;
 use crate::cli::{DeviceKind, Usage, chain};
+use crate::recommend::one_or_more;
 
 /// Which models, where, and within which limits.
 #[derive(Debug, Args)]
@@ -32,31 +33,31 @@ pub struct Serve {
     pub token_file: Option<PathBuf>,
 
     /// Threads that compute; otherwise as many as there are cores
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
     pub workers: Option<NonZeroUsize>,
 
     /// Most queries that a worker answers in one pass
-    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = one_or_more)]
     pub max_batch: NonZeroUsize,
 
     /// Requests that may wait for a worker; one more is answered 429
-    #[arg(long, value_name = "N", default_value = "256")]
+    #[arg(long, value_name = "N", default_value = "256", value_parser = one_or_more)]
     pub max_queue: NonZeroUsize,
 
     /// Connections open at a time; further ones wait
-    #[arg(long, value_name = "N", default_value = "1024")]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = one_or_more)]
     pub max_connections: NonZeroUsize,
 
     /// Longest body of a request
-    #[arg(long, value_name = "BYTES", default_value = "1048576")]
+    #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = one_or_more)]
     pub max_body: NonZeroUsize,
 
     /// Most ids of a history, and most names of `categories`
-    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = one_or_more)]
     pub max_history: NonZeroUsize,
 
     /// Longest list
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = one_or_more)]
     pub max_k: NonZeroUsize,
 
     /// How long a request may take until it is answered 503

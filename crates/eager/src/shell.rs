@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use crate::cli::{Cli, print};
+use crate::cli::{Cli, Output, print};
 
 /// A script on standard output.
 #[derive(Debug, Args)]
@@ -41,8 +41,7 @@ impl Completions {
     pub fn run(&self) -> Result<()> {
         let mut script = vec![];
         clap_complete::generate(self.shell, &mut Cli::command(), "eager", &mut script);
-        let mut out = std::io::stdout().lock();
-        out.write_all(&script).context("standard output")
+        Output.write_all(&script).context("standard output")
     }
 }
 

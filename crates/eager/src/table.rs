@@ -133,7 +133,6 @@ mod tests {
         json!({
             "recall@5": 0.06 * scale, "recall@10": 0.08 * scale, "recall@20": 0.11 * scale,
             "ndcg@5": 0.045 * scale, "ndcg@10": 0.052 * scale, "ndcg@20": 0.06 * scale,
-            "mrr": 0.05 * scale,
         })
     }
 
@@ -182,7 +181,6 @@ recall@20   0.1100  0.1080 – 0.1120     0.0990    0.0880      0.0110  0.1124  
 ndcg@5      0.0450  0.0430 – 0.0470     0.0405    0.0360      0.0045  0.0451  -0.0001 (-0.2 %)
 ndcg@10     0.0520  0.0500 – 0.0540     0.0468    0.0416      0.0052  0.0525  -0.0005 (-1.0 %)
 ndcg@20     0.0600  0.0580 – 0.0620     0.0540    0.0480      0.0060  0.0000           +0.0600
-mrr         0.0500  0.0480 – 0.0520     0.0450    0.0400      0.0050       –                 –
 
 paper: EAGER (KDD 2024)";
         assert_eq!(render(&report()), expected);
@@ -211,7 +209,7 @@ paper: EAGER (KDD 2024)";
         let text = serde_json::to_string(&report).unwrap();
         let flat: Value = serde_json::from_str(&text).unwrap();
         assert!(flat["recall@10"].is_f64() && flat["paper"]["source"].is_string());
-        assert!(flat["streams"]["behaviour"]["mrr"].is_f64());
+        assert!(flat["streams"]["behaviour"]["ndcg@10"].is_f64());
         let back: Report = serde_json::from_str(&text).unwrap();
         assert_eq!(render(&back), render(&report));
     }

@@ -1,5 +1,6 @@
 //! Baselines by the command, on `demo`: above popularity, killed on the way and gone on with, read by tables and reports.
 
+mod recorded;
 mod ring;
 
 use std::path::Path;
@@ -209,6 +210,7 @@ fn on_demo_above_popularity_with_a_report_and_a_record_for_tables() {
     assert_eq!(report["protocol"]["model"], "sasrec");
 
     let run = root.path().join("runs/demo/sasrec-1");
+    recorded::all_files(&run);
     let ranks = std::fs::read_to_string(run.join("eval/ranks.csv")).unwrap();
     assert!(ranks.starts_with("user,target,merged,popularity\n"));
     let vectors = ItemVectors::load(&run.join("model/vectors.safetensors")).unwrap();
@@ -267,6 +269,7 @@ fn its_item_embeddings_can_be_the_behaviour_vectors() {
     };
     assert_eq!(ItemVectors::load(&vectors("first")).unwrap().dim, 16);
     let first = root.path().join("demo/first");
+    recorded::all_files(&first);
     let (done, _, log) =
         eager(&[&args("second")[..], &["--reuse", first.to_str().unwrap()]].concat());
     assert!(

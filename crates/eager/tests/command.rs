@@ -73,6 +73,14 @@ fn wrong_usage_is_2_and_makes_nothing() {
         ),
         (&["data", "demo", "--config", "none.toml"], "none.toml"),
         (&["data", "demo", "--run", "../up"], "--run ../up"),
+        (
+            &["data", "demo", "--seed", "9223372036854775808"],
+            "not in 0..=9223372036854775807",
+        ),
+        (
+            &["data", "demo", "--set", "seed=9223372036854775808"],
+            "the number is too large",
+        ),
         (&["data", "demo", "--until", "x"], "--until"),
         (
             &["pipeline", "demo", "--until", "x"],

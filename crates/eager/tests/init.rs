@@ -259,6 +259,7 @@ fn init_and_the_data_stage_agree_in_every_form() {
         );
         let said = text(&found.stdout);
         for words in [
+            "\nrows                     280\n",
             "interactions             280",
             "users                     40",
             "2020-09-13 12:26:40 to 2020-09-16 12:27:19",
@@ -325,6 +326,7 @@ fn faults_are_named_and_nothing_is_written() {
 
     std::fs::write(&path, good).unwrap();
     let again = eager(folder.path(), &args);
+    assert_eq!(again.status.code(), Some(2));
     assert!(text(&again.stderr).contains("log.toml: is there already"));
     assert_eq!(
         eager(folder.path(), &["init", "log.csv", "items.csv", "--force"])
@@ -333,6 +335,51 @@ fn faults_are_named_and_nothing_is_written() {
         Some(0)
     );
     assert_eq!(dataset(folder.path(), "log.toml").users.len(), 40);
+}
+
+/// A column that is wrong in many rows is to be converted; a line is not to be removed for it.
+#[test]
+fn many_faults_of_a_column_are_for_the_column_to_be_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "dates");
+    let path = folder.path().join("log.csv");
+    let good = std::fs::read_to_string(&path).unwrap();
+    // All of the last day, or one of them.
+    for (every, words, not) in [
+        (
+            1,
+            "fault in log.csv: field `date` cannot be read, 40 times\n",
+            "correct or remove the line",
+        ),
+        (40, "correct or remove the line", "convert the column"),
+    ] {
+        let bad = good.lines().enumerate().map(|(at, line)| match at % every {
+            0 => line.replace("2020-09-16", "16.09.2020"),
+            _ => line.to_owned(),
+        });
+        std::fs::write(&path, bad.collect::<Vec<_>>().join("\n")).unwrap();
+        let refused = eager(folder.path(), &["init", "log.csv", "items.csv"]);
+        let said = text(&refused.stdout);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(words) && !said.contains(not), "{said}");
+        let many = said.contains("  … and 35 more; convert the column\n");
+        assert_eq!(many, every == 1, "{said}");
+    }
+}
+
+#[test]
+fn items_that_share_their_texts_are_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "csv");
+    let args = ["init", "log.csv", "items.csv", "--text", "genres"];
+    let made = eager(folder.path(), &args);
+    let said = text(&made.stdout);
+    assert!(
+        said.contains("25 items have 3 different texts ({categories})"),
+        "{said}"
+    );
+    let made = eager(folder.path(), &["init", "log.csv", "items.csv", "--force"]);
+    assert!(!text(&made.stdout).contains("different text"));
 }
 
 /// Of a name in other letters no dash is left, which the next command would take for an option.
@@ -387,6 +434,9 @@ fn the_manifest_may_lie_in_a_new_folder() {
     assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
     assert!(text(&made.stdout).contains("sub/dir/z.toml: written"));
     assert_eq!(dataset(folder.path(), "sub/dir/z.toml").users.len(), 40);
+    let made = init("sub/my shop.toml");
+    let next = "next: eager pipeline 'sub/my shop.toml' --text-encoder lsa";
+    assert!(text(&made.stdout).contains(next), "{}", text(&made.stdout));
 
     let refused = init("log.csv/z.toml");
     assert_eq!(refused.status.code(), Some(1));
@@ -405,24 +455,46 @@ fn what_cannot_be_right_is_not_written() {
     put("plain.csv", "a,b\nx,p\ny,q\nx,q\n");
     put("short.csv", "user,item\nx,p\ny,q\nx,q\n");
     put("other.csv", "item,title\n17,Ex\n18,Why\n");
-    for (args, words) in [
+    for (code, args, words) in [
         (
+            1,
             &["init", "plain.csv"][..],
             &["--user COLUMN and --item COLUMN", "x, y"][..],
         ),
-        (&["init", "short.csv"], &["no user has three interactions"]),
         (
+            1,
+            &["init", "short.csv"],
+            &["no user has three interactions"],
+        ),
+        (
+            1,
             &["init", "short.csv", "other.csv"],
             &["no item of short.csv is in other.csv"],
         ),
+        (1, &["init", "none.csv"], &["none.csv: cannot open"]),
         (
+            2,
             &["init", "short.csv", "--name", "demo"],
             &["name of a preset"],
         ),
-        (&["init", "none.csv"], &["none.csv: cannot open"]),
+        (
+            2,
+            &["init", "short.csv", "--user", "nosuch"],
+            &["--user nosuch: there is no such column"],
+        ),
+        (
+            2,
+            &["init", "short.csv", "--interactions", "other.csv"],
+            &["other.csv: is not among the files"],
+        ),
+        (
+            2,
+            &["init", "short.csv", "other.csv", "plain.csv"],
+            &["plain.csv: a third file"],
+        ),
     ] {
         let refused = eager(folder.path(), args);
-        assert_eq!(refused.status.code(), Some(1), "{args:?}");
+        assert_eq!(refused.status.code(), Some(code), "{args:?}");
         for word in words {
             assert!(
                 text(&refused.stderr).contains(word),

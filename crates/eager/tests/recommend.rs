@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use eager::run::{Run, Stage};
 use eager_bundle::{Bundle, Filter, ListKind, Query};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
@@ -367,6 +368,13 @@ fn every_form_of_lists_has_the_same_rows_and_a_file_is_whole_or_not_there() {
     }
     let error = refused(&folder, 1, &["--users", "u.jsonl", "--out", "lists.csv"]);
     assert!(error.contains("lists.csv: is there already"), "{error}");
+    let error = refused(
+        &folder,
+        1,
+        &["--users", "u.jsonl", "--out", "no/such/l.csv"],
+    );
+    let words = "error: no/such/l.csv: there is no folder no/such; make it, or give another name";
+    assert!(error.contains(words), "{error}");
     write(
         &folder,
         "bad.jsonl",
@@ -686,18 +694,90 @@ fn unknown_ids_are_refused_by_line_or_counted() {
     let (code, out, log) = eager(&folder, &["--users", "u.csv", "--unknown", "skip"]);
     assert!(
         code == Some(0)
-            && log.contains("2 ids of histories")
-            && log.contains("1 users have no other"),
+            && log.contains("left out of histories: 2 ids")
+            && log.contains("with an empty list: 1 user"),
         "{log}"
     );
     let lists = lines(&out);
     let known = expected(&bundle, &[vec![1, 2], vec![5]], |query| query);
     assert_eq!(lists[..2], known[..]);
     assert_eq!(lists[2], json!({"user": "u2", "items": []}));
-    let error = refused(&folder, 1, &["--history", "x", "--unknown", "skip"]);
-    assert!(error.contains("history is empty"), "{error}");
     let error = refused(&folder, 1, &["--history", "i1", "--category", "c99"]);
     assert!(error.contains("\"c99\""), "{error}");
+}
+
+/// One rule for an empty history and for one of unknown ids, of a user and on the command line.
+#[test]
+fn who_has_no_history_is_refused_or_gets_an_empty_list() {
+    let (folder, _) = bundle();
+    write(&folder, "u.csv", "user,history\nbob,\nu1,new\n");
+    write(&folder, "u.tsv", "user\titem\nbob\t\nu1\tnew\n");
+    write(&folder, "none.csv", "user,history\nbob,\n");
+    let bob = json!({"user": "bob", "items": []});
+    let both = vec![bob.clone(), json!({"user": "u1", "items": []})];
+    for (file, lists, said) in [
+        ("u.csv", &both[..], "with an empty list: 2 users"),
+        ("u.tsv", &both, "with an empty list: 2 users"),
+        ("none.csv", &[bob], "with an empty list: 1 user"),
+    ] {
+        let error = refused(&folder, 1, &["--users", file]);
+        let place = format!("{file}:2: user \"bob\" has no item here");
+        assert!(error.contains(&place), "{error}");
+        assert!(error.contains("--unknown skip"), "{error}");
+        let (code, out, log) = eager(&folder, &["--users", file, "--unknown", "skip"]);
+        assert_eq!((code, &lines(&out)[..]), (Some(0), lists), "{log}");
+        assert!(log.contains(said), "{log}");
+    }
+    for (history, words) in [
+        ("", "--history: the history is empty"),
+        (" , ", "--history: the history is empty"),
+        ("x", "--history: item \"x\" is not in the catalogue"),
+    ] {
+        let error = refused(&folder, 1, &["--history", history]);
+        assert!(error.contains(words), "{error}");
+        assert!(!error.contains("correct the row"), "{error}");
+        let args = ["--history", history, "--unknown", "skip", "--json"];
+        let (code, out, log) = eager(&folder, &args);
+        assert_eq!((code, out.trim()), (Some(0), "{\"items\":[]}"), "{log}");
+        assert!(log.contains("the list is empty"), "{log}");
+    }
+    let one = good(&folder, &["--history", "i1,,i5,"]);
+    assert_eq!(one, good(&folder, &["--history", "i1,i5"]));
+}
+
+#[test]
+fn a_table_of_users_is_told_what_it_lacks() {
+    let (folder, _) = bundle();
+    let lists = good(&folder, &["--history", "i1,i5", "--json"]);
+    let orders = "when,customer,sku\n0,a,i1\n1,a,i5\n0,b,i7\n";
+    write(&folder, "orders.csv", orders);
+    write(&folder, "twice.csv", "user,history\na,i1\nb,i2\na,i3\n");
+    let error = refused(&folder, 1, &["--users", "orders.csv"]);
+    assert!(
+        error.contains("orders.csv:1: the header has when, customer, sku; a table of users has `user` and `history`"),
+        "{error}"
+    );
+    let error = refused(&folder, 1, &["--users", "twice.csv"]);
+    assert!(
+        error.contains("twice.csv:4: user a is further up already"),
+        "{error}"
+    );
+
+    // A run knows what the table that it was made of calls users and items.
+    let run = Run::open(&folder.path().join("bundle")).unwrap();
+    let columns = json!({"user": "customer", "item": "sku"});
+    let settings = json!({"source": {"format": "table", "columns": columns}});
+    run.stage(Stage::Data, &settings, 0, &[], &[], |_| Ok(()))
+        .unwrap();
+    let found = lines(&good(&folder, &["--users", "orders.csv"]));
+    assert_eq!(
+        (&found[0]["user"], &found[1]["user"]),
+        (&json!("a"), &json!("b"))
+    );
+    assert!(close(&found[0]["items"], &lines(&lists)[0]["items"]));
+    write(&folder, "other.csv", "name,sku\na,i1\n");
+    let error = refused(&folder, 1, &["--users", "other.csv"]);
+    assert!(error.contains("`customer` and `sku`"), "{error}");
 }
 
 #[test]
@@ -710,7 +790,14 @@ fn wrong_usage_is_2() {
             &["--history", "i1", "--users", "u.csv"],
             "cannot be used with",
         ),
-        (&["--users", "u.csv", "-k", "0"], "-k"),
+        (
+            &["--users", "u.csv", "-k", "0"],
+            "'--k <N>': expected 1 or more",
+        ),
+        (
+            &["--users", "u.csv", "--part-users", "x"],
+            "expected 1 or more",
+        ),
         (&["--users", "u.csv", "--list", "both"], "merged"),
         (&["--users", "u.csv", "--format", "parquet"], "--out"),
         (
@@ -725,6 +812,26 @@ fn wrong_usage_is_2() {
         assert!(error.contains(words), "{args:?}: {error}");
     }
     assert!(!folder.path().join("lists").exists());
+}
+
+/// As after `| head -1`, with lists that fill the buffers of what writes them; a file that cannot be read is an error there too.
+#[test]
+fn nobody_who_reads_on_is_no_failure() {
+    let (folder, _) = bundle();
+    write(&folder, "u.jsonl", &jsonl(&histories(200)));
+    for (code, args) in [
+        (0, &["--users", "u.jsonl", "--format", "csv"][..]),
+        (0, &["--users", "u.jsonl"]),
+        (0, &["--history", "i1"]),
+        (1, &["--users", "nosuch.jsonl"]),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(&folder, args).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert_eq!(said.contains("error"), code == 1, "{args:?}: {said}");
+    }
 }
 
 #[test]

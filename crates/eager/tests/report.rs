@@ -145,6 +145,7 @@ fn a_run_leaves_a_page_of_all_its_parts() {
     let output = pipeline(&manifest, &out);
     let log = text(&output.stderr);
     assert!(output.status.success(), "{log}");
+    let prepare = |more: &[&str]| run(&["data"], &manifest, &out, more);
     let run = out.join("shop/paper");
     let path = run.join("report.html");
     assert!(
@@ -181,6 +182,10 @@ fn a_run_leaves_a_page_of_all_its_parts() {
     for figure in ["recall@10", "95 % interval", "popularity", "beams 20"] {
         assert!(page.contains(figure), "{figure}");
     }
+    let training = section(&page, "training");
+    for caption in ["with 20 beams", "no longer rises", "summed over its levels"] {
+        assert!(training.contains(caption), "{caption}");
+    }
 
     // The data of the trees: every item once, a code a leaf, as many items as the tokens say.
     let start = "<script type=\"application/json\" id=\"catalogue\">";
@@ -210,6 +215,26 @@ fn a_run_leaves_a_page_of_all_its_parts() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout).trim(), other.display().to_string());
     assert!(std::fs::read_to_string(&other).unwrap() == page);
+
+    // A later command of other settings ends before anything is made with them.
+    let sets = [
+        "model.window=3",
+        "behaviour.model=sasrec",
+        "losses.generation.levels=mean",
+        "training.patience=0",
+        "training.valid_beams=30",
+    ];
+    let mut more = vec!["--seed", "7"];
+    more.extend(sets.into_iter().flat_map(|set| ["--set", set]));
+    assert!(prepare(&more).status.success());
+    let output = eager(&[path_of("report"), &run, path_of("--out"), &other]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let later = std::fs::read_to_string(&other).unwrap();
+    assert!(section(&later, "settings").contains("seed = 7"));
+    assert!(later.contains("<dt>seed</dt><dd>2024</dd>"));
+    for part in ["figures", "training", "behaviour-training", "users"] {
+        assert_eq!(section(&later, part), section(&page, part));
+    }
 
     // A page that cannot be written does not fail a run.
     std::fs::remove_file(&path).unwrap();
@@ -264,6 +289,10 @@ fn the_direct_head_stands_beside_the_streams_and_the_figures_are_the_stages_own(
         "plus",
         "--set",
         "baselines.sasrec.training.max_epochs=2",
+        "--set",
+        "losses.generation.levels=mean",
+        "--set",
+        "training.patience=0",
     ];
     let command = |more: &[&str]| run(&["pipeline"], &manifest, &out, &[&plus[..], more].concat());
     let run = out.join("shop/plus");
@@ -284,6 +313,10 @@ fn the_direct_head_stands_beside_the_streams_and_the_figures_are_the_stages_own(
     let name = "</span>direct</li>";
     for part in ["groups", "training"] {
         assert!(section(&page, part).contains(name), "{part}");
+    }
+    let training = section(&page, "training");
+    for caption in ["on to its limit", "averaged over its levels; direct"] {
+        assert!(training.contains(caption), "{caption}");
     }
     let users = section(&page, "users");
     for text in [
@@ -336,4 +369,12 @@ fn a_baseline_has_its_own_list_alone() {
     assert!(!groups.contains("legend") && !groups.contains("behaviour"));
     let training = section(&page, "training");
     assert!(training.contains("On 20 users drawn by the seed") && !training.contains("all users"));
+
+    // And is one before it is evaluated.
+    let run = out.join("shop/tiger");
+    std::fs::remove_dir_all(run.join("eval")).unwrap();
+    let unfinished = page_of(&eager(&[Path::new("report"), &run]), &run);
+    assert!(unfinished.contains("<h1>tiger on shop · tiger</h1>"));
+    assert!(section(&unfinished, "figures").contains("not done are the stages eval."));
+    assert_eq!(section(&unfinished, "training"), training);
 }

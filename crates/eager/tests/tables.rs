@@ -318,6 +318,42 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     );
 }
 
+/// Such as one that was recorded before the dataset's files were changed.
+#[test]
+fn seeds_of_other_data_are_in_no_mean_together() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let plan = "title = 'x'\ndatasets = ['demo']\nmetrics = ['ndcg@10']\nseeds = 2\n\
+        [[rows]]\ntitle = 'a'\nrun = 'a'\n";
+    std::fs::write(root.join("tiny.toml"), plan).unwrap();
+    let records = root.join("results/runs/demo");
+    std::fs::create_dir_all(&records).unwrap();
+    let record = |seed: u64, targets: &str| {
+        let record = serde_json::json!({
+            "dataset": "demo",
+            "run": "a",
+            "seed": seed,
+            "command": format!("eager pipeline demo --seed {seed} --run a-{seed}"),
+            "digest": "d",
+            "text_encoder": "lsa",
+            "users": 1994,
+            "targets": targets,
+            "lists": { "merged": { "recall@10": 0.5, "ndcg@10": 0.25 } },
+            "versions": { "eager": "0", "candle": "0", "rustc": "0", "target": "t" },
+            "device": "cpu",
+            "seconds": {},
+        });
+        std::fs::write(records.join(format!("a-{seed}.json")), record.to_string()).unwrap();
+    };
+    record(1, "new");
+    for (targets, refused) in [("new", false), ("old", true)] {
+        record(2, targets);
+        let (_, log) = tables(root, &["--collect"]);
+        let words = "a-2.json: its users and their targets are not those of seed 1";
+        assert_eq!(log.contains(words), refused, "{log}");
+    }
+}
+
 /// Otherwise the run would go on with nobody to read it, and the same command given again would meet it there.
 #[cfg(target_os = "linux")]
 #[test]

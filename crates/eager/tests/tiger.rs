@@ -1,6 +1,7 @@
 //! TIGER: trained on a ring, killed on the way and gone on with; by the command on `demo`, above popularity, read by reports,
 //! with stages taken from another run.
 
+mod recorded;
 mod ring;
 
 use std::path::Path;
@@ -217,6 +218,7 @@ fn on_demo_above_popularity_with_a_report_and_stages_of_other_runs() {
     assert_eq!(report["protocol"]["model"], "tiger");
     assert_eq!(report["protocol"]["beams"], 20);
     assert_eq!(report["text_encoder"], "lsa");
+    recorded::all_files(&run("tiger"));
     let ranks = std::fs::read_to_string(run("tiger").join("eval/ranks.csv")).unwrap();
     assert!(ranks.starts_with("user,target,merged,popularity\n"));
     let page = std::fs::read_to_string(run("tiger").join("report.html")).unwrap();

@@ -19,6 +19,31 @@ pub(super) fn undecided(sample: &Sample, what: &str, option: &str, among: &[&Col
     }
 }
 
+/// The table has no column that is called a user, and another `item` in every row: it may be one of items.
+pub(super) fn no_interactions(sample: &Sample, item: &str) -> DataError {
+    DataError::Table {
+        path: sample.path.clone(),
+        message: format!(
+            "every row has another `{item}`, as in a table of items; give one of interactions too, or say with --user COLUMN \
+             which column is the user; there are\n{}",
+            table(&sample.columns).trim_end()
+        ),
+    }
+}
+
+/// A column that is like one of times, but cannot be read.
+pub(super) fn no_times(sample: &Sample, column: &Column, like: &str) -> DataError {
+    DataError::Table {
+        path: sample.path.clone(),
+        message: format!(
+            "column `{}` {like}, but has {}: write numbers, or dates as 2024-05-31 or 2024-05-31T18:30:00Z; or give another \
+             column with --time COLUMN, or --no-time where the rows are in order",
+            column.name,
+            column.examples.join(", ")
+        ),
+    }
+}
+
 /// Columns with some of their values.
 pub(super) fn table(columns: &[Column]) -> String {
     let width = columns

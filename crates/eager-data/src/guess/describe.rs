@@ -38,7 +38,14 @@ pub(super) fn describe(
     for (role, names, fits) in names::ABOUT {
         let fitting = left.iter().filter(|c| fits(c));
         let placed = fitting.filter_map(|&c| Some((names.place(&c.name)?, c)));
-        let Some((_, column)) = placed.min_by_key(|(place, _)| *place) else {
+        let named = placed.min_by_key(|(place, _)| *place);
+        let named = named.map(|(_, c)| (c, if asked.is_empty() { NAMED } else { ASKED }));
+        let held = || {
+            let unasked = *role == "title" && apart && asked.is_empty();
+            let mut left = left.iter().filter(|c| unasked && titles(c));
+            Some((*left.next()?, HOLDS))
+        };
+        let Some((column, why)) = named.or_else(held) else {
             continue;
         };
         left.retain(|c| c.name != column.name);
@@ -48,7 +55,7 @@ pub(super) fn describe(
                 .separator(&column.name)
                 .clone_into(&mut columns.separator);
         }
-        take(role, column, if asked.is_empty() { NAMED } else { ASKED });
+        take(role, column, why);
     }
     for column in further(source, left, apart, asked)? {
         columns.extra.push(column.name.clone());
@@ -61,6 +68,21 @@ pub(super) fn describe(
     // In the order that was asked for.
     parts.sort_by_key(|(column, _)| asked.iter().position(|name| name == column));
     Ok((roles, parts.into_iter().map(|(_, part)| part).collect()))
+}
+
+/// Whether a column whose name says nothing holds names of items: some words, hardly ever the same.
+fn titles(column: &Column) -> bool {
+    let text = column.examples.join("\n");
+    let count = |kind: fn(char) -> bool| text.chars().filter(|&c| kind(c)).count();
+    // More letters than digits: neither a code nor a price.
+    let words = text.contains(' ') && count(char::is_alphabetic) > count(char::is_numeric);
+    let mut named = names::ABOUT.iter().map(|(_, names, _)| names);
+    column.content == Content::Text
+        && words
+        && column.length <= 100.0
+        && column.distinct * 10 >= column.filled * 9
+        && !names::OTHER.has(&column.name)
+        && !named.any(|names| names.has(&column.name))
 }
 
 /// The columns that may describe an item.
@@ -94,17 +116,24 @@ fn further<'a>(
         !FIELDS.contains(&name) && !name.contains(['{', '}', '|']) && name.trim() == name
     };
     if !asked.is_empty() {
-        return match left.iter().find(|c| !writable(c)) {
-            Some(column) => Err(DataError::Table {
-                path: source.path.clone(),
-                message: format!(
-                    "column `{}` ({}) cannot be a part of the text under this name; rename it",
-                    column.name,
+        let Some(column) = left.iter().find(|c| !writable(c)) else {
+            return Ok(left);
+        };
+        let name = &column.name;
+        let value = (name == "price").then(|| source.no_number(name));
+        return Err(DataError::Table {
+            path: source.path.clone(),
+            message: match value.flatten() {
+                Some((line, value)) => format!(
+                    "column `price` is no number: {value} (line {line}); write prices as 1284.99, or call the column \
+                     something else to have it as it stands"
+                ),
+                None => format!(
+                    "column `{name}` ({}) cannot be a part of the text under this name; rename it",
                     column.examples.join(", ")
                 ),
-            }),
-            None => Ok(left),
-        };
+            },
+        });
     }
     // Short texts that come again: colours, authors, kinds.
     let telling = |c: &&Column| {

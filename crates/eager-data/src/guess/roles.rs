@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Guess;
-use super::ask::{table, undecided};
+use super::ask::{no_interactions, no_times, table, undecided};
 use super::describe::describe;
 use super::names::{self, Names};
 use super::sample::{Column, Content, Sample};
@@ -53,7 +53,7 @@ const LEFT: &str = "the only other column of ids";
 /// As [`guess`](super::guess).
 pub fn assign(mut samples: Vec<Sample>, asked: &Asked) -> Result<Guess> {
     if samples.len() > 2 {
-        return Err(DataError::Table {
+        return Err(DataError::Asked {
             path: samples[2].path.clone(),
             message: "a third file; give one of interactions, and one of items if there is one (of several files of one kind make one first)"
                 .to_owned(),
@@ -94,7 +94,7 @@ pub fn assign(mut samples: Vec<Sample>, asked: &Asked) -> Result<Guess> {
 fn which(samples: &[Sample], asked: &Asked) -> Result<usize> {
     if let Some(path) = &asked.interactions {
         let place = samples.iter().position(|sample| sample.path == *path);
-        return place.ok_or_else(|| DataError::Table {
+        return place.ok_or_else(|| DataError::Asked {
             path: path.clone(),
             message: "is not among the files".to_owned(),
         });
@@ -113,6 +113,10 @@ fn which(samples: &[Sample], asked: &Asked) -> Result<usize> {
             .map_or(0, |tier| 9 - tier)
             .max(if named { 10 } else { 0 })
     };
+    let columns = |sample: &Sample| {
+        let path = sample.path.display();
+        format!("{path}:\n{}", table(&sample.columns))
+    };
     let tiers: Vec<usize> = samples.iter().map(tier).collect();
     let best = tiers.iter().copied().max().unwrap_or_default();
     let mut places = (0..samples.len()).filter(|&place| tiers[place] == best);
@@ -123,10 +127,9 @@ fn which(samples: &[Sample], asked: &Asked) -> Result<usize> {
             path: first.path.clone(),
             message: format!(
                 "is this the file of interactions, or {}? Its column of users could not be told; name the file with \
-                 --interactions FILE and the column with --user COLUMN\n{}{}",
+                 --interactions FILE and the column with --user COLUMN\n{}",
                 samples[1].path.display(),
-                table(&first.columns),
-                table(&samples[1].columns)
+                samples.iter().map(columns).collect::<String>().trim_end()
             ),
         }),
     }
@@ -136,8 +139,14 @@ fn which(samples: &[Sample], asked: &Asked) -> Result<usize> {
 fn ids(column: &Column) -> bool {
     matches!(
         column.content,
-        Content::Whole | Content::Text | Content::Times
+        Content::Whole | Content::Text | Content::Times | Content::Dates
     ) && column.length <= 64.0
+}
+
+/// Whether every row has another value in a column.
+fn once(sample: &Sample, name: &str) -> bool {
+    let column = sample.column(name);
+    column.is_some_and(|column| column.distinct == sample.rows)
 }
 
 struct Found<'a> {
@@ -160,7 +169,8 @@ impl Found<'_> {
         let rest = |taken: &str| -> Vec<&Column> {
             let left = log.columns.iter().filter(|c| c.name != taken && ids(c));
             left.filter(|c| {
-                c.content != Content::Times && c.distinct < c.filled && !names::OTHER.has(&c.name)
+                let time = matches!(c.content, Content::Times | Content::Dates);
+                !time && c.distinct < c.filled && !names::OTHER.has(&c.name)
             })
             .collect()
         };
@@ -171,6 +181,7 @@ impl Found<'_> {
                 some => return Err(undecided(log, "item", "--item", some)),
             },
             (None, Some(item)) => match rest(&item.0).as_slice() {
+                _ if once(log, &item.0) => return Err(no_interactions(log, &item.0)),
                 [one] => ((one.name.clone(), LEFT), item),
                 some => return Err(undecided(log, "user", "--user", some)),
             },
@@ -218,18 +229,15 @@ impl Found<'_> {
             match column.content {
                 Content::Whole | Content::Number => found = Some((column.name.clone(), NAMED)),
                 Content::Empty | Content::Lists | Content::Times => {}
-                Content::Text => {
-                    return Err(DataError::Table {
-                        path: log.path.clone(),
-                        message: format!(
-                            "column `{}` is called as if it held times, but has {}: write numbers, or dates as 2024-05-31 or \
-                             2024-05-31T18:30:00Z; or give another column with --time COLUMN, or --no-time where the rows are in order",
-                            column.name,
-                            column.examples.join(", ")
-                        ),
-                    });
+                Content::Text | Content::Dates => {
+                    return Err(no_times(log, column, "is called as if it held times"));
                 }
             }
+        }
+        // Without a word, rows in any order would be taken for histories.
+        let dated = |c: &&Column| c.content == Content::Dates && free(c);
+        if let (None, Some(column)) = (&found, log.columns.iter().find(dated)) {
+            return Err(no_times(log, column, "looks like dates"));
         }
         if let Some((column, why)) = &found {
             self.note("time", column, &log.path, why);

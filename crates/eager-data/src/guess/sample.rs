@@ -1,5 +1,6 @@
 //! The first rows of a table, and what each column holds in them.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -26,8 +27,10 @@ pub struct Sample {
     /// The columns in their order.
     pub columns: Vec<Column>,
     pub(crate) kind: Kind,
-    /// Their values, row by row.
+    /// Their values, row by row …
     cells: Vec<Vec<Option<Cell>>>,
+    /// … and the line of each row (in Parquet: its number).
+    lines: Vec<usize>,
 }
 
 /// What a column holds in the rows that were looked at.
@@ -54,6 +57,8 @@ pub enum Content {
     Empty,
     /// Dates, or numbers that are plausible times since 1970 in some unit.
     Times,
+    /// Dates that are not written as they are read: `31.12.2023`, `5/31/24 18:30`.
+    Dates,
     /// Whole numbers.
     Whole,
     /// Numbers that are not all whole.
@@ -81,10 +86,14 @@ impl Sample {
             })
             .collect();
         let mut cells: Vec<Vec<Option<Cell>>> = Vec::new();
+        let mut lines = Vec::new();
         let mut bad = None;
         let mut each = |row: rows::Row, line: usize| {
             match row {
-                Ok(row) => cells.push(row.to_vec()),
+                Ok(row) => {
+                    cells.push(row.to_vec());
+                    lines.push(line);
+                }
                 Err(fault) if bad.is_none() => bad = Some((line, fault)),
                 Err(_) => {}
             }
@@ -114,6 +123,7 @@ impl Sample {
             columns: names.iter().enumerate().map(column).collect(),
             kind: table.kind,
             cells,
+            lines,
         })
     }
 
@@ -140,7 +150,7 @@ impl Sample {
 
     /// The column that `option` names.
     pub(super) fn wanted(&self, name: &str, option: &str) -> Result<&Column> {
-        self.column(name).ok_or_else(|| DataError::Table {
+        self.column(name).ok_or_else(|| DataError::Asked {
             path: self.path.clone(),
             message: format!(
                 "{option} {name}: there is no such column; there are\n{}",
@@ -171,6 +181,17 @@ impl Sample {
             }
         }
         again > 0 && same * 10 >= again * 9
+    }
+
+    /// The first value of a column that is no number, with its line; words for what is not known are passed over.
+    pub(super) fn no_number(&self, name: &str) -> Option<(usize, Cow<'_, str>)> {
+        let place = self.columns.iter().position(|column| column.name == name)?;
+        let mut rows = self.lines.iter().zip(&self.cells);
+        rows.find_map(|(&line, row)| {
+            let cell = row[place].as_ref()?;
+            let good = cell.number().is_some() || cell.is_unknown();
+            (!good).then(|| (line, cell.text()))
+        })
     }
 
     /// The separator of most texts in a column of categories.
@@ -229,12 +250,15 @@ impl Column {
     fn of<'a>(name: &str, cells: impl Iterator<Item = &'a Cell>) -> Self {
         let (mut filled, mut characters, mut distinct) = (0, 0, HashSet::new());
         let (mut times, mut whole, mut numbers, mut lists) = (0, 0, 0, 0);
+        let (mut dates, mut unknown) = (0, 0);
         let mut examples: Vec<String> = Vec::new();
         for cell in cells {
             let text = cell.text().into_owned();
             filled += 1;
             characters += text.chars().count();
             times += usize::from(is_time(cell));
+            dates += usize::from(is_dated(&text));
+            unknown += usize::from(cell.is_unknown());
             lists += usize::from(matches!(cell, Cell::List(_)));
             if let Some(number) = cell.number().filter(|number| number.is_finite()) {
                 numbers += 1;
@@ -245,11 +269,13 @@ impl Column {
             }
             distinct.insert(text);
         }
-        // So that a few values at fault do not hide what the rest is.
-        let most = |count: usize| filled > 0 && count * 5 >= filled * 4;
+        // So that a few values at fault, or words such as `N/A`, do not hide what the rest is.
+        let known = filled - unknown;
+        let most = |count: usize| known > 0 && count * 5 >= known * 4;
         let content = match () {
             () if filled == 0 => Content::Empty,
             () if most(times) => Content::Times,
+            () if most(dates) => Content::Dates,
             () if most(whole) => Content::Whole,
             () if most(numbers) => Content::Number,
             () if most(lists) => Content::Lists,
@@ -276,6 +302,23 @@ fn is_time(cell: &Cell) -> bool {
     }
 }
 
+/// Whether a text looks like a date in whatever order: a day, a month and a year with one kind of separator, and maybe more
+/// after them.
+fn is_dated(text: &str) -> bool {
+    let short =
+        |part: &str| part.len() <= 2 && part.parse::<u8>().is_ok_and(|n| (1..=31).contains(&n));
+    let year = |part: &str| matches!(part.len(), 2 | 4) && part.parse::<u16>().is_ok();
+    let mut words = text.trim().split([' ', ',', 'T']);
+    let date = words.next().unwrap_or_default();
+    ['/', '.', '-'].into_iter().any(|separator| {
+        let parts: Vec<&str> = date.split(separator).collect();
+        let [first, month, last] = parts[..] else {
+            return false;
+        };
+        short(month) && (short(first) && year(last) || year(first) && short(last))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +342,32 @@ mod tests {
         assert_eq!(content, [Text, Times, Times, Whole, Number, Text, Empty]);
         assert_eq!((sample.rows, sample.columns[3].distinct), (5, 3));
         assert_eq!(sample.columns[5].examples, ["one two", "three", "four"]);
+    }
+
+    #[test]
+    fn dates_of_other_forms_are_told_from_numbers_and_codes() {
+        for (text, dated) in [
+            ("31.12.2023", true),
+            ("29.10.2023 05:38", true),
+            ("12/31/2023", true),
+            ("5/31/24, 6:30 PM", true),
+            ("31-12-2023T10:00", true),
+            ("2023.12.31", true),
+            ("2023-12", false),
+            ("1.284,99", false),
+            ("10.0.1", false),
+            ("192.168.0.1", false),
+            ("555-123-4567", false),
+            ("SKU-01-2023", false),
+            ("12-45-2023", false),
+            ("12", false),
+        ] {
+            assert_eq!(is_dated(text), dated, "{text}");
+        }
+        let text = "day,price\n31.12.2023,1.5\n,N/A\n1.1.2024,2\n";
+        let sample = sample("a.csv", text).unwrap();
+        let content: Vec<Content> = sample.columns.iter().map(|c| c.content).collect();
+        assert_eq!(content, [Content::Dates, Content::Number]);
     }
 
     #[test]

@@ -262,6 +262,7 @@ fn one_file_of_recbole_makes_a_table() {
 fn what_cannot_be_told_is_asked_with_what_there_is() {
     let plain = "a,b,c\nx,p,1600000000\ny,q,1600000001\nx,q,1600000002\n";
     let two = "user,sku,product_id\nu1,s1,17\nu1,s2,18\nu2,s1,17\n";
+    let dated = "user,item,order_day\nu,i,10/29/2023\nu,j,11/24/2023\nv,i,9/13/2023\n";
     for (files, words) in [
         (
             &[("log.csv", plain)][..],
@@ -286,6 +287,23 @@ fn what_cannot_be_told_is_asked_with_what_there_is() {
             &["31.12.2023", "2024-05-31", "--no-time"],
         ),
         (
+            &[("log.csv", dated)],
+            &[
+                "`order_day` looks like dates",
+                "10/29/2023",
+                "2024-05-31",
+                "--no-time",
+            ],
+        ),
+        (
+            &[("articles.csv", "sku,category\ns1,A\ns2,B\ns3,A\n")],
+            &[
+                "articles.csv: every row has another `sku`",
+                "--user COLUMN",
+                "category  A, B",
+            ],
+        ),
+        (
             &[
                 ("log.csv", "user,item\nu,i\nu,j\n"),
                 ("items.csv", "a,b\n1,x\n2,y\n"),
@@ -294,7 +312,11 @@ fn what_cannot_be_told_is_asked_with_what_there_is() {
         ),
         (
             &[("x.csv", "a,b\n1,x\n2,y\n"), ("y.csv", "c,d\n1,x\n2,y\n")],
-            &["--interactions FILE", "x.csv", "y.csv"],
+            &[
+                "--interactions FILE",
+                "x.csv:\n  a  1, 2",
+                "y.csv:\n  c  1, 2",
+            ],
         ),
         (
             &[
@@ -318,6 +340,12 @@ fn what_cannot_be_told_is_asked_with_what_there_is() {
     let (_, roles) = guessed(&[("log.csv", plain)], &asked).unwrap();
     assert_eq!(roles, ["user=a", "item=b", "time=c"]);
     let asked = Asked {
+        no_time: true,
+        ..ASKED()
+    };
+    let (_, roles) = guessed(&[("log.csv", dated)], &asked).unwrap();
+    assert_eq!(roles, ["user=user", "item=item"]);
+    let asked = Asked {
         item: Some("sku".to_owned()),
         no_time: true,
         text: vec!["colour".to_owned(), "sku_name".to_owned()],
@@ -336,17 +364,22 @@ fn what_cannot_be_told_is_asked_with_what_there_is() {
         ]
     );
     assert_eq!(guess.text, ["{colour}", "{title}"]);
-    let asked = Asked {
-        item: Some("sku".to_owned()),
-        text: vec!["price".to_owned()],
-        ..ASKED()
-    };
-    let items = "sku,price\ns1,five\ns2,six\n";
-    let message = guessed(&[("log.csv", two), ("items.csv", items)], &asked).unwrap_err();
-    assert!(
-        message.contains("`price` (five, six) cannot be a part of the text under this name"),
-        "{message}"
-    );
+    for (text, words) in [
+        (
+            "keywords",
+            "`keywords` (1, 2) cannot be a part of the text under this name",
+        ),
+        ("price", "`price` is no number: 1,284.99 (line 4)"),
+    ] {
+        let asked = Asked {
+            item: Some("sku".to_owned()),
+            text: vec![text.to_owned()],
+            ..ASKED()
+        };
+        let items = "sku,keywords,price\ns1,1,N/A\ns2,2,29.99\ns3,1,\"1,284.99\"\n";
+        let message = guessed(&[("log.csv", two), ("items.csv", items)], &asked).unwrap_err();
+        assert!(message.contains(words), "{message}");
+    }
     let asked = Asked {
         user: Some("nobody".to_owned()),
         ..ASKED()
@@ -356,4 +389,25 @@ fn what_cannot_be_told_is_asked_with_what_there_is() {
         message.contains("--user nobody") && message.contains("product_id"),
         "{message}"
     );
+}
+
+/// Names of items are known by their words where no name of a column says so; codes, prices and dates have none.
+#[test]
+fn a_title_is_told_by_what_it_holds() {
+    let log = "user,sku\nu1,s1\nu1,s2\nu2,s1\n";
+    let items = "sku;Nr;Preis;Bezeichnung;Kategorie;Seit\n\
+                 s1;A 10;EUR 1.284,99;Größe 40 Hut;Hüte;1.5.2024 10:00\n\
+                 s2;A 11;EUR 270,99;Größe 42 Hut;Hüte;2.5.2024 10:00\n\
+                 s3;A 12;EUR 29,99;Schal;Schals;3.5.2024 10:00\n\
+                 s4;A 13;EUR 9,99;Socke;Schals;4.5.2024 10:00\n";
+    let (guess, roles) = guessed(&[("log.csv", log), ("items.csv", items)], &ASKED()).unwrap();
+    let expected = [
+        "user=user",
+        "item=sku",
+        "id=sku",
+        "title=Bezeichnung",
+        "extra=Kategorie",
+    ];
+    assert_eq!(roles, expected);
+    assert_eq!(guess.text, ["{title}", "{Kategorie}"]);
 }

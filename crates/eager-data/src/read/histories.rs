@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::json;
 use super::lines::Lines;
-use super::rows::{self, Cell, Kind, Wanted};
+use super::rows::{self, Cell, Kind, TableFile, Wanted};
 use crate::error::LineFault;
 use crate::{DataError, Result};
 
@@ -14,38 +14,52 @@ use crate::{DataError, Result};
 pub struct UserHistory {
     /// The user as the table has it.
     pub user: String,
-    /// Numbers of the items, oldest first. Empty only where every id of the user was left out.
+    /// Numbers of the items, oldest first. Empty where all ids of the user were left out, or there are none.
     pub items: Vec<u32>,
 }
 
-/// What a row is; the first row decides for all.
+/// What a row is; where the columns do not tell, the first row decides for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     User,
     Interaction,
 }
 
+/// Lines of JSON that are looked at for the names of columns.
+const LOOK: usize = 16;
+
 /// Reads a table of histories, user by user: columns `user` and `history` (a list, or ids in one text with `separator`
 /// between them, blanks where there is none), or columns `user` and `item`, an interaction a row: a user's rows together,
 /// oldest first. Other columns are passed over. `-` is standard input as JSON lines; any other `path` is read as its name
-/// says (`.csv`, `.tsv`, `.jsonl`, each also `.gz`; `.parquet`).
+/// says (`.csv`, `.tsv`, `.jsonl`, each also `.gz`; `.parquet`), and there `own` are names for users and items that stand in
+/// where the table has no column `user` or `item`.
 ///
-/// `number` gives the number of an id, `None` to leave it out, or says what is wrong with it; `each` is called for every
-/// user in the table's order. One user at a time is held, of interactions also the names of those that were read.
+/// `number` gives the number of an id, `None` to leave it out, or says what is wrong with it; `none` is told the user of a row
+/// without any id, and may refuse it; `each` is called for every user in the table's order. One user at a time is held, and
+/// the names of those that were read.
 ///
 /// # Errors
-/// With file and line (in Parquet: row) of what cannot be read or is refused by `number`; a table without users; whatever
-/// `each` returns, at once.
+/// With file and line (in Parquet: row) of what cannot be read or is refused by `number` or `none`, or of a user who is there
+/// twice; a table without users; whatever `each` returns, at once.
 pub fn read_histories<E: From<DataError>>(
     path: &Path,
+    own: Option<[&str; 2]>,
     separator: Option<&str>,
     number: &mut dyn FnMut(&str) -> std::result::Result<Option<u32>, LineFault>,
+    none: &mut dyn FnMut(&str) -> std::result::Result<(), LineFault>,
     each: &mut dyn FnMut(UserHistory) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let names = ["user", "history", "item"];
+    let table = match path == Path::new("-") {
+        true => None,
+        false => Some(TableFile::new(path, None)?),
+    };
+    let (names, mut form) = match &table {
+        Some(table) => columns(table, own)?,
+        None => (["user", "history", "item"], None),
+    };
     let wanted = names.map(|name| Wanted {
         name,
-        required: name == "user",
+        required: false,
     });
     let mut failed = None;
     let mut each = |user| {
@@ -54,56 +68,88 @@ pub fn read_histories<E: From<DataError>>(
             LineFault::Row("the reading was given up".to_owned())
         })
     };
-    let (mut form, mut seen) = (None, HashSet::new());
+    let mut seen = HashSet::new();
     let mut current: Option<UserHistory> = None;
     let mut on_row = |row: rows::Row, _: usize| {
         let row = row?;
-        let user = rows::id(row, 0, "user")?.into_owned();
-        let (cell, found) = match (&row[1], &row[2]) {
-            (Some(history), _) if form != Some(Row::Interaction) => (history, Row::User),
-            (_, Some(item)) if form != Some(Row::User) => (item, Row::Interaction),
+        let user = rows::id(row, 0, names[0])?.into_owned();
+        let (cell, found) = match (&row[1], &row[2], form) {
+            (Some(history), _, None | Some(Row::User)) => (Some(history), Row::User),
+            (_, Some(item), None | Some(Row::Interaction)) => (Some(item), Row::Interaction),
+            (None, None, Some(form)) => (None, form),
             _ => return Err(LineFault::NoHistory),
         };
         form = Some(found);
+        let named = cell.map_or_else(Vec::new, |cell| ids(cell, found, separator));
+        if named.is_empty() {
+            none(&user)?;
+        }
         let mut items = Vec::new();
-        let mut empty = true;
-        for id in ids(cell, found, separator) {
-            empty = false;
+        for id in named {
             items.extend(number(&id)?);
         }
-        if empty {
-            return Err(LineFault::NoHistory);
+        if let Some(current) = &mut current
+            && found == Row::Interaction
+            && current.user == user
+        {
+            current.items.extend(items);
+            return Ok(());
         }
-        match (&mut current, found) {
-            (_, Row::User) => return each(UserHistory { user, items }),
-            (Some(current), _) if current.user == user => current.items.extend(items),
-            _ => {
-                if !seen.insert(user.clone()) {
-                    return Err(LineFault::SplitUser(user));
-                }
-                if let Some(before) = current.replace(UserHistory { user, items }) {
-                    each(before)?;
-                }
-            }
+        if !seen.insert(user.clone()) {
+            return Err(LineFault::SplitUser(user));
         }
-        Ok(())
+        match current.replace(UserHistory { user, items }) {
+            Some(before) => each(before),
+            None => Ok(()),
+        }
     };
-    let read = if path == Path::new("-") {
-        json::read(Lines::standard_input(), &wanted, &mut on_row)
-    } else {
-        Kind::of(path).and_then(|kind| rows::read(path, kind, &wanted, &mut |_, _| {}, &mut on_row))
+    let read = match &table {
+        Some(TableFile { path, kind }) => {
+            rows::read(path, *kind, &wanted, &mut |_, _| {}, &mut on_row)
+        }
+        None => json::read(Lines::standard_input(), &wanted, &mut on_row),
     };
-    let read = read.and_then(|()| match (form, current) {
-        (None, _) => Err(DataError::NoRows {
+    let read = read.and_then(|()| match current {
+        Some(last) => each(last).map_err(|fault| fault.at(path, 0)),
+        None => Err(DataError::NoRows {
             path: path.to_owned(),
         }),
-        (Some(_), Some(last)) => each(last).map_err(|fault| fault.at(path, 0)),
-        (Some(_), None) => Ok(()),
     });
     match failed {
         Some(error) => Err(error),
         None => Ok(read?),
     }
+}
+
+/// The names of the columns of users, histories and items; and what a row is, where they tell.
+fn columns<'a>(
+    table: &TableFile,
+    own: Option<[&'a str; 2]>,
+) -> Result<([&'a str; 3], Option<Row>)> {
+    let there = rows::columns(table, LOOK)?;
+    let has = |name: &str| there.iter().any(|column| column == name);
+    let name = |usual: &'a str, own: Option<&'a str>| match own {
+        Some(own) if !has(usual) && has(own) => own,
+        _ => usual,
+    };
+    let user = name("user", own.map(|own| own[0]));
+    let item = name("item", own.map(|own| own[1]));
+    // JSON lines have no header: what one lacks is said of the line.
+    if table.kind != Kind::Jsonl && !(has(user) && (has("history") || has(item))) {
+        let own = own.filter(|own| *own != ["user", "item"]);
+        let own = own.map(|[user, item]| format!(", or as in the dataset `{user}` and `{item}`"));
+        let fault = LineFault::NoHistories {
+            header: there.join(", "),
+            own: own.unwrap_or_default(),
+        };
+        return Err(fault.at(&table.path, 1));
+    }
+    let form = match (has("history"), has(item)) {
+        (true, false) => Some(Row::User),
+        (false, true) => Some(Row::Interaction),
+        _ => None,
+    };
+    Ok(([user, "history", item], form))
 }
 
 /// The ids of a cell, without blanks around them.
@@ -179,6 +225,14 @@ mod tests {
         }
     }
 
+    /// Users without an item are called `nobody…`, or refused.
+    fn none(user: &str) -> std::result::Result<(), LineFault> {
+        match user.starts_with("nobody") {
+            true => Ok(()),
+            false => Err(LineFault::Row(format!("user {user} has no item"))),
+        }
+    }
+
     fn read(
         name: &str,
         content: &[u8],
@@ -187,8 +241,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let mut users = Vec::new();
-        read_histories::<DataError>(&path, separator, &mut number, &mut |user| {
+        let (own, mut users) = (Some(["customer", "sku"]), Vec::new());
+        read_histories::<DataError>(&path, own, separator, &mut number, &mut none, &mut |user| {
             users.push((user.user, user.items));
             Ok(())
         })
@@ -229,6 +283,19 @@ mod tests {
                  {\"user\": \"a\", \"item\": 3}\n{\"user\": \"b\", \"item\": 7}",
                 None,
             ),
+            // The dataset's own names, where the usual ones are not there.
+            ("u.csv", "sku,customer\n1,a\n2,a\n3,a\n7,b\n", None),
+            ("u.csv", "customer,history\na,1 2 3\nb,7\n", None),
+            (
+                "u.csv",
+                "user,customer,sku\na,x,1\na,y,2\na,z,3\nb,x,7\n",
+                None,
+            ),
+            (
+                "u.jsonl",
+                "\n{\"customer\": \"a\", \"history\": [1, 2, 3]}\n{\"customer\": \"b\", \"history\": [7]}",
+                None,
+            ),
         ] {
             let users = read(name, content.as_bytes(), separator).unwrap();
             assert_eq!(users, expected(), "{content}");
@@ -240,6 +307,39 @@ mod tests {
         );
     }
 
+    /// Wherever they stand, whatever a row is, and if nobody has one.
+    #[test]
+    fn who_has_no_item_is_a_user_where_that_is_allowed() {
+        let empty = |user: &str| (user.to_owned(), Vec::<u32>::new());
+        let one = || ("a".to_owned(), vec![1]);
+        for (name, content, expected) in [
+            (
+                "u.csv",
+                "user,history\nnobody,\na,1\nnobody2,\n",
+                vec![empty("nobody"), one(), empty("nobody2")],
+            ),
+            (
+                "u.csv",
+                "user,item\nnobody,\na,1\nnobody2,\nnobody2,\n",
+                vec![empty("nobody"), one(), empty("nobody2")],
+            ),
+            (
+                "u.csv",
+                "user,item\nnobody,\nnobody,4\n",
+                vec![("nobody".to_owned(), vec![4])],
+            ),
+            ("u.csv", "user,history\nnobody,\n", vec![empty("nobody")]),
+            (
+                "u.jsonl",
+                "{\"user\": \"nobody\", \"history\": []}\n{\"user\": \"nobody2\"}",
+                vec![empty("nobody"), empty("nobody2")],
+            ),
+        ] {
+            let users = read(name, content.as_bytes(), None).unwrap();
+            assert_eq!(users, expected, "{content}");
+        }
+    }
+
     #[test]
     fn faults_name_file_and_line() {
         for (name, content, words) in [
@@ -249,23 +349,55 @@ mod tests {
                 "u.csv:3: item \"100\" is unknown",
             ),
             ("u.csv", "user,item\na,1\na,100\n", "u.csv:3: item \"100\""),
-            ("u.csv", "user,history\na,\n", "u.csv:2: no item in"),
-            ("u.csv", "user,things\na,1\n", "u.csv:2: no item in"),
+            (
+                "u.csv",
+                "user,history\nb,1\na,\n",
+                "u.csv:3: user a has no item",
+            ),
+            (
+                "u.csv",
+                "user,item\na,1\na,\n",
+                "u.csv:3: user a has no item",
+            ),
+            (
+                "u.csv",
+                "user,things\na,1\n",
+                "u.csv:1: the header has user, things; a table of users has `user` and `history`",
+            ),
             (
                 "u.jsonl",
                 "{\"user\": \"a\", \"history\": []}",
-                "u.jsonl:1: no item",
+                "u.jsonl:1: user a has no item",
+            ),
+            (
+                "u.jsonl",
+                "{\"user\": \"nobody\", \"things\": [1]}",
+                "u.jsonl:1: no item in `history` or `item`",
             ),
             (
                 "u.csv",
                 "user,history\n,1\n",
                 "u.csv:2: field `user` is missing",
             ),
-            ("u.csv", "name,history\na,1\n", "u.csv:1: no column `user`"),
+            (
+                "u.csv",
+                "name,history\na,1\n",
+                "or as in the dataset `customer` and `sku`: rename its columns",
+            ),
             (
                 "u.csv",
                 "user,item\na,1\nb,1\na,2\n",
-                "u.csv:4: user a has rows further up",
+                "u.csv:4: user a is further up already",
+            ),
+            (
+                "u.csv",
+                "user,history\na,1\na,2\n",
+                "u.csv:3: user a is further up already",
+            ),
+            (
+                "u.jsonl",
+                "{\"user\": \"a\", \"history\": [1]}\n{\"user\": \"b\", \"history\": [1]}\n{\"user\": \"a\", \"history\": [2]}",
+                "u.jsonl:3: user a is further up already",
             ),
             (
                 "u.jsonl",
@@ -295,7 +427,9 @@ mod tests {
                 let result = read_histories::<Box<dyn std::error::Error>>(
                     &path,
                     None,
+                    None,
                     &mut number,
+                    &mut none,
                     &mut |user| {
                         seen += 1;
                         if user.user == stop {

@@ -119,6 +119,15 @@ impl Cell {
             Cell::List(_) => None,
         }
     }
+
+    /// Whether it is a word that exports write where a number is not known.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let unknown = |text: &str| {
+            let words = ["n/a", "na", "-", "null", "none"];
+            words.iter().any(|word| text.eq_ignore_ascii_case(word))
+        };
+        matches!(self, Cell::Text(text) if unknown(text.trim()))
+    }
 }
 
 /// The values of one row, in the order wanted, blank ones `None`; or what is wrong with a row that the reading can go on

@@ -31,8 +31,11 @@ pub(crate) trait Watch {
     /// Hears of every good row of the interactions …
     fn event(&mut self, _line: usize, _event: &Event) {}
 
-    /// … and of the items, with the item's number where an interaction names it.
-    fn item(&mut self, _line: usize, _number: Option<u32>) {}
+    /// … of every item among them that has a row of its own, whatever else the row says …
+    fn described(&mut self, _number: u32) {}
+
+    /// … and of every good row of the items.
+    fn item(&mut self) {}
 }
 
 /// The first fault ends the reading.
@@ -229,11 +232,11 @@ pub(crate) fn read_items(
             }
             return Err(LineFault::DuplicateItem { item: id, first });
         }
-        let number = raw_items.find(&id);
-        if let Some(number) = number {
+        if let Some(number) = raw_items.find(&id) {
+            watch.described(number);
             catalogue[number as usize] = item(&id, row, &names, columns)?;
         }
-        watch.item(line, number);
+        watch.item();
         lines.insert(id, line);
         Ok(())
     })?;
@@ -250,8 +253,8 @@ fn item(
     let cell = |place: usize| names[place].and_then(|_| row[place].as_ref());
     let text = |place: usize| cell(place).map(|cell| cell.text().into_owned());
     let price = match cell(4) {
-        Some(cell) => Some(price(cell, names[4].unwrap_or_default())?),
-        None => None,
+        Some(cell) if !cell.is_unknown() => Some(price(cell, names[4].unwrap_or_default())?),
+        _ => None,
     };
     let extra = columns.extra.iter().enumerate();
     Ok(Item {
@@ -396,6 +399,15 @@ mod tests {
             [0.0, 0.0, 1.0]
         );
         assert_eq!(log.items, [Item::new("x"), Item::new("y")]);
+    }
+
+    #[test]
+    fn a_word_for_an_unknown_price_is_none() {
+        let columns = columns("price = \"p\"");
+        for word in ["N/A", "na", "-", "NULL", " None "] {
+            let log = log("u,i\na,x\n", &format!("i,p\nx,{word}\n"), &columns).unwrap();
+            assert_eq!(log.items[0].price, None, "{word}");
+        }
     }
 
     /// The table of interactions may say itself what the items are, in their first rows.

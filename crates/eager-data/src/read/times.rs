@@ -1,5 +1,7 @@
 //! Times of a table: numbers in any unit, or dates of ISO 8601.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -56,6 +58,12 @@ impl Times {
 /// Seconds since 1970 of a date.
 pub(crate) fn date(text: &str) -> Option<f64> {
     let text = text.trim();
+    // As exports write them: `2024-05-31 18:30:00 UTC` is BigQuery's.
+    let text = text.strip_suffix(" UTC").unwrap_or(text);
+    let text: Cow<str> = match text.as_bytes() {
+        [_, _, _, _, b'/', _, _, b'/', ..] => text.replacen('/', "-", 2).into(),
+        _ => text.into(),
+    };
     let zoned = || text.parse::<Timestamp>().ok();
     let civil = || {
         let date: DateTime = text.parse().ok()?;
@@ -83,6 +91,10 @@ mod tests {
             ("2014-07-23T01:00:00Z", 1_406_077_200.0),
             ("2014-07-23T01:00:00+02:00", 1_406_070_000.0),
             ("2014-07-23 01:00:00+00:00", 1_406_077_200.0),
+            ("2014-07-23 01:00:00 UTC", 1_406_077_200.0),
+            ("2014-07-23 01:00:00.5 UTC", 1_406_077_200.5),
+            ("2014/07/23", 1_406_073_600.0),
+            ("2014/07/23 01:00:00", 1_406_077_200.0),
         ] {
             assert_eq!(read(&mut Times::default(), text), Ok(seconds), "{text}");
         }
@@ -93,6 +105,7 @@ mod tests {
         for (text, words) in [
             ("yesterday", "2024-05-31"),
             ("05/31/2024", "2024-05-31"),
+            ("2024/31/05", "2024-05-31"),
             ("2014-02-30", "2024-05-31"),
             ("1900-01-01", "2024-05-31"),
             ("-1", "not negative"),

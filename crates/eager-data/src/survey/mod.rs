@@ -44,6 +44,8 @@ pub struct Survey {
     pub undescribed: Option<Missing>,
     /// Items whose text the template cannot fill, and the first of them.
     pub without_text: Option<Missing>,
+    /// Different texts of the others.
+    pub texts: usize,
     /// What filters would leave, the strictest first.
     pub filters: Vec<Left>,
     /// What is wrong, by file and kind.

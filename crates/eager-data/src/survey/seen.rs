@@ -1,6 +1,7 @@
 //! What is gathered while the files are read, and what it says when they are.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 
 use super::{Faults, Left, Missing, Span, Survey, Unit};
@@ -79,11 +80,14 @@ impl Watch for Seen<'_> {
         unit.0 += 1;
     }
 
-    fn item(&mut self, _: usize, number: Option<u32>) {
-        self.item_rows += 1;
-        if let Some(described) = number.and_then(|number| self.described.get_mut(number as usize)) {
+    fn described(&mut self, number: u32) {
+        if let Some(described) = self.described.get_mut(number as usize) {
             *described = true;
         }
+    }
+
+    fn item(&mut self) {
+        self.item_rows += 1;
     }
 }
 
@@ -155,6 +159,7 @@ impl<'a> Seen<'a> {
             duplicates: 0,
             undescribed: None,
             without_text: None,
+            texts: 0,
             filters: Vec::new(),
             faults: self.faults.into_values().collect(),
         };
@@ -170,8 +175,17 @@ impl<'a> Seen<'a> {
             let lacks = |number: usize| !self.described[number];
             survey.undescribed = missing(&log.items, &self.first_lines, lacks);
         }
-        let lacks = |number: usize| template.fill(&log.items[number]).is_none();
+        // Of the texts themselves a large catalogue has too many to hold.
+        let (mut texts, state) = (HashSet::new(), RandomState::new());
+        let lacks = |number: usize| match template.fill(&log.items[number]) {
+            Some(text) => {
+                texts.insert(state.hash_one(text));
+                false
+            }
+            None => true,
+        };
         survey.without_text = missing(&log.items, &self.first_lines, lacks);
+        survey.texts = texts.len();
         survey.filters = CORES
             .map(|(user_core, item_core)| left(&log, user_core, item_core))
             .into();
@@ -218,7 +232,12 @@ fn span(span: Option<(f64, f64)>, units: &BTreeMap<Unit, (usize, usize)>) -> Opt
     })
 }
 
-fn missing(items: &[Item], lines: &[usize], lacks: impl Fn(usize) -> bool) -> Option<Missing> {
+/// Asks of every item once.
+fn missing(
+    items: &[Item],
+    lines: &[usize],
+    mut lacks: impl FnMut(usize) -> bool,
+) -> Option<Missing> {
     let mut lacking = (0..items.len()).filter(|&number| lacks(number));
     let first = lacking.next()?;
     Some(Missing {

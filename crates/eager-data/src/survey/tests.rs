@@ -70,6 +70,7 @@ fn figures_are_those_of_the_files() {
     };
     assert_eq!(survey.undescribed, missing(1, "q", 8));
     assert_eq!(survey.without_text, missing(2, "z", 6));
+    assert_eq!(survey.texts, 2);
     let left: Vec<_> = survey
         .filters
         .iter()
@@ -116,6 +117,21 @@ fn every_fault_is_told_with_its_line() {
     assert_eq!(told(&survey), expected);
     assert!(survey.faults[3].ended && !survey.faults[0].ended);
     assert_eq!(survey.rows, 69);
+}
+
+/// An item whose row is at fault has one all the same; a word for an unknown price is no fault.
+#[test]
+fn items_with_a_faulty_row_are_not_without_one() {
+    let log = b"user,sku\nu,s1\nu,s2\nu,s3\nu,s4\nu,s5\nu,s6\nu,s7\n";
+    let items = b"sku,title,price\ns1,A,1.5\ns2,A,1.5\ns3,A,1.5\ns4,A,1.5\ns5,A,free\ns6,A,N/A\n";
+    let survey = surveyed(&[("log.csv", log), ("items.csv", items)]);
+    let (file, kind) = ("items.csv", "field `price` cannot be read");
+    let price = (file.to_owned(), kind.to_owned(), 1, vec![6]);
+    assert_eq!(told(&survey), [price]);
+    assert_eq!(survey.item_rows, Some(6));
+    let missing = survey.undescribed.unwrap();
+    assert_eq!((missing.count, &*missing.item), (1, "s7"));
+    assert_eq!(survey.texts, 2, "with a price and without");
 }
 
 /// In a short table one id that is there twice is a tenth of them and more; the column is that of the ids all the same.

@@ -128,7 +128,7 @@ impl Metrics<Difference> {
             .map(|user| (of(first, user), of(second, user)))
             .collect();
         let mean = |ranks: &[Rank]| {
-            let mut mean = vec![0.0; 2 * cutoffs.len() + 1];
+            let mut mean = vec![0.0; 2 * cutoffs.len()];
             for &rank in ranks {
                 for (mean, gain) in mean.iter_mut().zip(gains(rank, cutoffs)) {
                     *mean += gain / ranks.len() as f64;
@@ -291,10 +291,11 @@ mod tests {
         }
         // Far smaller than either interval alone, and yet without doubt.
         let alone = Metrics::bootstrap(&first, &CUTOFFS, &config, 3).unwrap();
-        assert!(found.mrr.low > 0.0);
-        assert!(found.mrr.high - found.mrr.low < 0.3 * (alone.mrr.high - alone.mrr.low));
+        let (of_pairs, alone) = (found.at[2].ndcg, alone.at[2].ndcg);
+        assert!(of_pairs.low > 0.0);
+        assert!(of_pairs.high - of_pairs.low < 0.3 * (alone.high - alone.low));
         let turned = paired(&second, &first).unwrap();
-        assert!((turned.mrr.low + found.mrr.high).abs() < 1e-12);
+        assert!((turned.at[2].ndcg.low + of_pairs.high).abs() < 1e-12);
         let same = paired(&first, &first).unwrap();
         assert!(same.named().all(|(_, d)| (d.low, d.high) == (0.0, 0.0)));
         assert_eq!(
@@ -318,10 +319,10 @@ mod tests {
         );
         let found = sides(&a, &b).unwrap();
         let mean = |side: &[&[Rank]]| {
-            let mrr = |list: &&[Rank]| Metrics::new(list, &CUTOFFS).unwrap().mrr;
-            side.iter().map(mrr).sum::<f64>() / side.len() as f64
+            let ndcg = |list: &&[Rank]| Metrics::new(list, &CUTOFFS).unwrap().at[2].ndcg;
+            side.iter().map(ndcg).sum::<f64>() / side.len() as f64
         };
-        assert!((found.mrr.difference - (mean(&a) - mean(&b))).abs() < 1e-12);
+        assert!((found.at[2].ndcg.difference - (mean(&a) - mean(&b))).abs() < 1e-12);
         // A list said twice is the list.
         let (once, twice) = (sides(&a[..1], &b[..1]), sides(&[a[0], a[0]], &b[..1]));
         for ((_, once), (_, twice)) in once.unwrap().named().zip(twice.unwrap().named()) {

@@ -5,6 +5,7 @@ use eager_ops::{Dropout, Ops, Pairs, Segments};
 
 use super::statistics::Norms;
 use super::{CandidateParts, Din, DinStatistics};
+use crate::items_above;
 
 /// Candidates scored at a time: their hidden states stay in the cache.
 const CANDIDATES: usize = 512;
@@ -65,21 +66,12 @@ impl DinScorer {
         Ok(scores)
     }
 
-    /// How many items score higher than `target` after `history`; one of equal score and lower number counts as
-    /// higher. The target is in the first `k` where this is below `k`. Items of the history are not masked.
+    /// How many items score higher than `target` after `history`, as [`items_above`] counts them. The target is in the
+    /// first `k` where this is below `k`. Items of the history are not masked.
     ///
     /// # Errors
-    /// As [`DinScorer::score`].
+    /// As [`DinScorer::score`] and [`items_above`].
     pub fn rank(&self, history: &[u32], target: u32) -> Result<usize> {
-        let scores = self.score(history)?;
-        let target = target as usize;
-        let Some(&own) = scores.get(target) else {
-            candle_core::bail!("DIN: item {target} in a table of {} items", scores.len())
-        };
-        if !own.is_finite() {
-            candle_core::bail!("DIN: item {target} scores {own}; training has diverged")
-        }
-        let above = |(item, &score): (usize, &f32)| score > own || (score == own && item < target);
-        Ok(scores.iter().enumerate().filter(|&x| above(x)).count())
+        items_above(&self.score(history)?, target)
     }
 }

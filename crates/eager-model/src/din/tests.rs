@@ -243,32 +243,40 @@ fn training_follows_the_textbook_in_scores_and_gradients() {
 fn the_scorer_follows_the_textbook_with_running_statistics() {
     let config = config();
     let (din, parameters) = model(&config, 3);
+    // Two items of one row, for equal scores.
+    let twins: Vec<u32> = (0..ITEMS as u32)
+        .map(|i| if i == 17 { 4 } else { i })
+        .collect();
+    let twins = Ops::Plain.gather(&parameters.tensors()["items"], &twins);
+    parameters.set_one("items", &twins.unwrap()).unwrap();
     let examples = examples(4);
     let mut running = DinStatistics::new(&config, &Device::Cpu).unwrap();
     let (_, seen) = forward(Ops::Fused, &din, &examples);
     running.update(&seen, 0.3).unwrap();
     let statistics = running.tensors(&config);
+    // Of nobody nothing but the candidate's own part remains.
+    let histories = examples.into_iter().map(|e| e.history).chain([vec![]]);
+    let every: Vec<Example> = histories
+        .map(|history| Example {
+            history,
+            items: (0..ITEMS as u32).collect(),
+        })
+        .collect();
+    let want = textbook(&config, &parameters.tensors(), Some(&statistics), &every);
+    let want = want.reshape((every.len(), ITEMS)).unwrap();
     for ops in [Ops::Fused, Ops::Plain] {
         let scorer = DinScorer::new(ops, &din, &running).unwrap();
-        for e in &examples {
-            let all = Example {
-                history: e.history.clone(),
-                items: (0..ITEMS as u32).collect(),
-            };
-            let want = textbook(&config, &parameters.tensors(), Some(&statistics), &[all]);
-            let got = scorer.score(&e.history).unwrap();
-            close(
-                "scores",
-                &Tensor::new(&got[..], &Device::Cpu).unwrap(),
-                &want,
-            );
-            let best = (0..ITEMS)
-                .max_by(|&a, &b| got[a].total_cmp(&got[b]))
-                .unwrap();
-            assert_eq!(scorer.rank(&e.history, best as u32).unwrap(), 0);
+        for (i, Example { history, items }) in every.iter().enumerate() {
+            let got = scorer.score(history).unwrap();
+            let scores = Tensor::new(&got[..], &Device::Cpu).unwrap();
+            close("scores", &scores, &want.get(i).unwrap());
+            let score = |item: u32| got[item as usize];
+            let mut list = items.clone();
+            list.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
+            for (place, &item) in list.iter().enumerate() {
+                assert_eq!(scorer.rank(history, item).unwrap(), place);
+            }
         }
-        // Nothing known of the user: the candidate's own part remains.
-        assert_eq!(scorer.score(&[]).unwrap().len(), ITEMS);
         assert!(
             scorer
                 .score(&[0; 8])

@@ -46,6 +46,7 @@ pub(crate) struct ReloadResponse {
         (status = 404, description = "There is no such model", body = ErrorBody),
         (status = 403, description = "The server listens to other machines and has no token", body = ErrorBody),
         (status = 409, description = "The folder does not hold a sound model; the old one goes on", body = ErrorBody),
+        (status = 422, description = "A field is unknown, or no name", body = ErrorBody),
     ),
 )]
 pub(crate) async fn reload(

@@ -46,6 +46,8 @@ fn three() -> usize {
 pub(crate) struct ExplainResponse {
     /// The model that answered.
     model: String,
+    /// Exactly which: the digest of its bundle.
+    digest: String,
     explanations: Vec<ItemExplanation>,
 }
 
@@ -152,6 +154,7 @@ pub(crate) async fn explain(
     });
     Ok(Json(ExplainResponse {
         model: model.name.clone(),
+        digest: bundle.digest().to_owned(),
         explanations: explanations.collect(),
     }))
 }

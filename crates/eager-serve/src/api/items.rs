@@ -95,8 +95,9 @@ pub(super) fn items_of<'a>(bundle: &'a Bundle, category: &str) -> ApiResult<&'a 
 
 /// The number of an item of the path.
 fn number(bundle: &Bundle, id: &str) -> ApiResult<u32> {
-    let unknown =
-        |error: eager_bundle::BundleError| ApiError::not_found("unknown_item", error.to_string());
+    let unknown = |error: eager_bundle::BundleError| {
+        ApiError::not_found("unknown_item", error.to_string()).at("id")
+    };
     bundle.number(id).map_err(unknown)
 }
 

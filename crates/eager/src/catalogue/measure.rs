@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use candle_core::Device;
 use clap::Args;
 use eager_bundle::{AddConfig, Bundle, NewItems};
@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::bundle;
-use crate::cli::print;
+use crate::cli::{Usage, print};
 use crate::logs::Progress;
 use crate::seed;
 
@@ -95,7 +95,7 @@ impl Measure {
     /// Measures and prints.
     ///
     /// # Errors
-    /// When the run is not trained, or no user's target is held out.
+    /// [`Usage`] when the share is none; when the run is not trained, or no user's target is held out.
     pub fn run(&self) -> Result<()> {
         let found = self.measure()?;
         if self.json {
@@ -106,6 +106,11 @@ impl Measure {
     }
 
     fn measure(&self) -> Result<Found> {
+        if !(self.hold_out > 0.0 && self.hold_out < 1.0) {
+            let share = self.hold_out;
+            let words = anyhow!("--hold-out {share}: expected a share above 0, below 1");
+            return Err(Usage::new(&words).into());
+        }
         if self.run.join("bundle.json").exists() {
             bail!(
                 "{}: is a bundle, which has no users; give a run's folder",
@@ -116,7 +121,7 @@ impl Measure {
         let dataset = Dataset::load(&self.run.join("data"))?;
         let split = Split::new(&dataset)?;
         let mut counts = split.train_counts();
-        let held = self.held(&counts)?;
+        let held = self.held(&counts);
         let is_held = |item: u32| held.binary_search(&item).is_ok();
 
         let tested: Vec<Example> = (0..split.n_users())
@@ -180,7 +185,8 @@ impl Measure {
                 rows.insert(name, row);
             }
             let histories = users.histories();
-            let popular = popularity_ranks(&counts, &histories, &users.targets, false)?;
+            let masked = trained.manifest().infer.mask_history;
+            let popular = popularity_ranks(&counts, &histories, &users.targets, masked)?;
             rows.insert("popular", self.figures("", &popular)?);
             rows.insert("nearest", self.figures("", &nearest(&trained, &users)?)?);
             Ok(Part {
@@ -200,24 +206,18 @@ impl Measure {
     }
 
     /// The held-out items, ascending.
-    fn held(&self, counts: &[u32]) -> Result<Vec<u32>> {
+    fn held(&self, counts: &[u32]) -> Vec<u32> {
         let n = counts.len();
         if let Some(most) = self.seen_at_most {
             let few = |&item: &u32| counts[item as usize] <= most;
-            return Ok((0..n as u32).filter(few).collect());
-        }
-        if !(self.hold_out > 0.0 && self.hold_out < 1.0) {
-            bail!(
-                "--hold-out {}: expected a share above 0, below 1",
-                self.hold_out
-            )
+            return (0..n as u32).filter(few).collect();
         }
         let amount = ((self.hold_out * n as f64).round() as usize).clamp(1, n - 1);
         let mut rng = ChaCha8Rng::seed_from_u64(seed::derive(self.seed, "held out"));
         let drawn = index::sample(&mut rng, n, amount).into_iter();
         let mut held: Vec<u32> = drawn.map(|item| item as u32).collect();
         held.sort_unstable();
-        Ok(held)
+        held
     }
 
     /// Recalls of the merged list and of each stream's, by a bundle whose numbers of items may be others.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use eager_data::guess::Guess;
-use eager_data::survey::Survey;
+use eager_data::survey::{Left, Survey};
 use eager_data::{FileRef, Manifest, Source, thousands};
 use toml::Value;
 
@@ -15,6 +15,9 @@ use crate::overrides;
 
 /// Up to so many interactions a smaller model learns as much in less time.
 const SMALL: usize = 50_000;
+
+/// Its examples an update.
+const BATCH: usize = 128;
 
 /// The manifest's text, for a file at `out`.
 pub(super) fn text(guess: &Guess, found: &Survey, choice: &Choice, out: &Path) -> Result<String> {
@@ -166,6 +169,54 @@ fn item_text(text: &mut String, choice: &Choice) {
     }
 }
 
+/// How long a training lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Course {
+    epochs: usize,
+    patience: usize,
+    warmup: usize,
+    log_every: usize,
+}
+
+/// DIN's, where an epoch has a hundred updates or more.
+const DIN: Course = Course {
+    epochs: 12,
+    patience: 2,
+    warmup: 100,
+    log_every: 100,
+};
+
+/// The generator's.
+const GENERATOR: Course = Course {
+    epochs: 15,
+    patience: 3,
+    warmup: 200,
+    log_every: 50,
+};
+
+impl Course {
+    /// As many updates in more epochs, up to 60, where an epoch has fewer; else training would end in the warm-up.
+    fn of(self, left: &Left) -> Self {
+        // Of a user's interactions the last two are held out, and the first is no target.
+        let examples = left.interactions.saturating_sub(3 * left.users);
+        let updates = examples.div_ceil(BATCH).clamp(1, 100);
+        Self {
+            epochs: (100 * self.epochs).div_ceil(updates).min(60),
+            patience: (100 * self.patience).div_ceil(updates).min(10),
+            warmup: (self.warmup * updates / 100).max(10),
+            log_every: self.log_every.min(updates),
+        }
+    }
+
+    /// As the settings have it.
+    fn keys(self) -> String {
+        format!(
+            "max_epochs = {}, patience = {}, log_every = {}, schedule.warmup = {}",
+            self.epochs, self.patience, self.log_every, self.warmup
+        )
+    }
+}
+
 /// A model as small as the data; larger data get the paper's, which needs no settings.
 fn settings(text: &mut String, choice: &Choice) {
     let left = choice.left;
@@ -173,14 +224,49 @@ fn settings(text: &mut String, choice: &Choice) {
         return;
     }
     let branching = if left.items <= 2_000 { 32 } else { 64 };
+    let [din, generator] = [DIN, GENERATOR].map(|course| course.of(&left).keys());
     let _ = write!(
         text,
         "\n# A smaller model than the paper's, as there are few interactions; delete this for the paper's. See docs/configuration.md.\n\
          [settings]\n\
          codes.behaviour.branching = {branching}\n\
          codes.semantic.branching = {branching}\n\
-         behaviour.training = {{ max_epochs = 12, valid_users = 500, schedule = {{ warmup = 100, half_life = 600.0 }} }}\n\
+         behaviour.training = {{ batch_size = {BATCH}, valid_users = 500, {din}, schedule.half_life = 600.0 }}\n\
          model = {{ d_model = 64, feed_forward = 256, decoder_layers = 2 }}\n\
-         training = {{ batch_size = 128, max_epochs = 15, patience = 3, valid_users = 1000, schedule = {{ warmup = 200 }} }}\n"
+         training = {{ batch_size = {BATCH}, valid_users = 1000, {generator} }}\n"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Training is as long in updates, so that it ends neither in the warm-up nor before the first line of its log.
+    #[test]
+    fn little_data_get_more_epochs_and_a_shorter_warm_up() {
+        let left = |interactions, users| Left {
+            user_core: 5,
+            item_core: 5,
+            users,
+            items: 60,
+            interactions,
+        };
+        // Ten updates an epoch.
+        let expected = Course {
+            epochs: 60,
+            patience: 10,
+            warmup: 20,
+            log_every: 10,
+        };
+        assert_eq!(GENERATOR.of(&left(1_795, 200)), expected);
+        for (interactions, users) in [(3, 1), (1_795, 200), (4_844, 540), (40_000, 4_000)] {
+            for full in [DIN, GENERATOR] {
+                let found = full.of(&left(interactions, users));
+                let updates = (interactions - 3 * users).div_ceil(BATCH).max(1);
+                assert!(found.warmup * 2 < found.epochs * updates, "{found:?}");
+                assert!(found.log_every <= updates, "{found:?}");
+                assert_eq!(found == full, updates >= 100, "{found:?}");
+            }
+        }
+    }
 }

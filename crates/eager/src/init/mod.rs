@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use eager_data::guess::{Asked, Guess, guess};
 use eager_data::survey::{Left, Survey, survey};
-use eager_data::{Manifest, TextTemplate};
+use eager_data::{DataError, Manifest, TextTemplate};
 use serde_json::json;
 
-use crate::cli::print;
+use crate::cli::{Usage, print};
 use crate::run::write_atomic;
 use crate::stages::FileBars;
 
@@ -87,8 +87,8 @@ impl Init {
     /// # Errors
     /// When it cannot be told what a column is, when there are faults, or when the manifest cannot be written.
     pub fn run(&self) -> Result<()> {
-        let (name, out) = self.place()?;
-        let guess = guess(&self.files, &self.asked())?;
+        let (name, out) = self.place().map_err(|error| Usage::new(&error))?;
+        let guess = guess(&self.files, &self.asked()).map_err(blamed)?;
         let mut template = TextTemplate {
             parts: guess.text.clone(),
             ..TextTemplate::default()
@@ -220,6 +220,14 @@ impl Init {
             words::tell(guess, found, choice, out)
         };
         print(text.trim_end())
+    }
+}
+
+/// What an option names and the files do not have is wrong usage, all else is a fault of the files.
+fn blamed(error: DataError) -> anyhow::Error {
+    match error {
+        DataError::Asked { .. } => Usage::new(&error.into()).into(),
+        error => error.into(),
     }
 }
 

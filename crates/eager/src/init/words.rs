@@ -34,13 +34,23 @@ pub(super) fn tell(guess: &Guess, found: &Survey, choice: Option<&Choice>, out: 
                 "\n{out}: written, with at least {users} interactions a user and {items} an item"
             ),
         );
+        let word = quoted(&out.to_string());
         line(
             &mut text,
-            format!("next: eager pipeline {out} --text-encoder lsa"),
+            format!("next: eager pipeline {word} --text-encoder lsa"),
         );
         line(&mut text, "      (without --text-encoder: Sentence-T5 from the Hugging Face hub, as in the paper)".to_owned());
     }
     text
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
+    match path.chars().all(plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
 }
 
 fn line(text: &mut String, line: String) {
@@ -86,8 +96,9 @@ fn columns(text: &mut String, guess: &Guess) {
 }
 
 fn figures(text: &mut String, found: &Survey) {
+    text.push('\n');
     let mut figure = |name: &str, value: String| line(text, format!("{name:<14}{value:>14}"));
-    figure("\nrows", thousands(found.rows));
+    figure("rows", thousands(found.rows));
     if found.interactions == 0 {
         return;
     }
@@ -199,6 +210,16 @@ fn notes(guess: &Guess, found: &Survey) -> Vec<String> {
         )),
         None => {}
     }
+    let lacking = found.without_text.as_ref();
+    let described = found.items - lacking.map_or(0, |missing| missing.count);
+    if found.texts * 2 < described {
+        notes.push(format!(
+            "{} have {} ({}), so that the semantic stream cannot tell them apart; name more columns with --text",
+            counted(thousands(described), "item"),
+            counted(thousands(found.texts), "different text"),
+            guess.text.join(", ")
+        ));
+    }
     notes
 }
 
@@ -211,17 +232,17 @@ fn faults(text: &mut String, found: &Survey) {
         };
         let file = faults.file.display();
         line(text, format!("\nfault in {file}: {}, {times}", faults.kind));
+        let more = faults.count - faults.first.len();
+        // Where many values are written otherwise, it is not for the lines to be mended one by one.
+        let mend = "; correct or remove the line";
+        let column = more > 0 && faults.first.iter().all(|(_, words)| words.ends_with(mend));
         for (at, words) in &faults.first {
+            let words = words.strip_suffix(mend).filter(|_| column).unwrap_or(words);
             line(text, format!("  {file}:{at}: {words}"));
         }
-        if faults.count > faults.first.len() {
-            line(
-                text,
-                format!(
-                    "  … and {} more",
-                    thousands(faults.count - faults.first.len())
-                ),
-            );
+        if more > 0 {
+            let advice = if column { "; convert the column" } else { "" };
+            line(text, format!("  … and {} more{advice}", thousands(more)));
         }
         if faults.ended {
             line(text, "  the reading of this file ended there".to_owned());

@@ -1,6 +1,7 @@
 //! Training over updates: losses, validation, learning rate, of the generator and of DIN.
 
 use anyhow::Result;
+use eager_losses::Levels;
 use maud::{Markup, html};
 
 use super::Part;
@@ -73,32 +74,41 @@ fn model(files: &RunFiles) -> Result<Part> {
             Colour::Other(0),
         ),
     ];
-    let users = match (
-        files.baseline(),
-        files.config.baselines.tiger.training.valid_users,
-    ) {
-        (None, _) => "On validation users, with fewer beams than the test.".to_owned(),
+    let training = |name: &str| files.training[name].as_u64().unwrap_or(0);
+    let users = match (files.baseline(), training("valid_users")) {
+        (None, _) => format!(
+            "On validation users, with {} beams.",
+            training("valid_beams")
+        ),
         (Some(TIGER), n) if n > 0 => {
-            let n = crate::html::count(n as u64);
+            let n = crate::html::count(n);
             format!("On {n} users drawn by the seed, or all where there are fewer.")
         }
         (Some(_), _) => "On all users.".to_owned(),
     };
-    let validated = format!("{users} Training ends when it no longer rises.");
+    let ends = match training("patience") {
+        0 => "Training goes on to its limit, whatever this is.",
+        _ => "Training ends when it no longer rises.",
+    };
+    let validated = format!("{users} {ends}");
+    let levels = match files.config.losses.generation.levels {
+        Levels::Sum => "summed",
+        Levels::Mean => "averaged",
+    };
+    let generation = format!(
+        "Generation is the cross-entropy of the next item’s code, {levels} over its levels"
+    );
     let learnt = match (files.baseline(), files.has_direct_head()) {
-        (Some(_), _) => "The cross-entropy of the next item.",
-        (None, false) => {
-            "Generation is the cross-entropy of the next item’s code, summed over its levels."
-        }
+        (Some(_), _) => "The cross-entropy of the next item.".to_owned(),
+        (None, false) => format!("{generation}."),
         (None, true) => {
-            "Generation is the cross-entropy of the next item’s code, summed over its levels; direct that of the item itself \
-             among all, by the direct head."
+            format!("{generation}; direct that of the item itself among all, by the direct head.")
         }
     };
     let body = html! {
         div.plots {
             (curve(log, "Validation", &valid, Y::Dots, best, &validated)?)
-            (curve(log, "Training loss", &losses, Y::Plain, best, learnt)?)
+            (curve(log, "Training loss", &losses, Y::Plain, best, &learnt)?)
             (curve(log, "Losses of the other tasks", &tasks, Y::Log, best,
                 "Logarithmic. One that is flat from the start has taught the model nothing.")?)
             (curve(log, "Learning rate", &[one("learning_rate", Colour::Merged)], Y::Plain, best, "")?)
@@ -189,7 +199,7 @@ impl Ended {
 /// How training ended, and where its curves are if not here.
 fn ended(early: bool, log: &[LogLine]) -> String {
     let how = if early {
-        "It ended when validation had not risen for as many epochs as the patience."
+        "It ended when validation had not risen for as many validations as the patience."
     } else {
         "It ended at its limit."
     };

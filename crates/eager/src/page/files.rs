@@ -10,8 +10,9 @@ use eager_data::{Dataset, Split};
 use eager_infer::metrics::Rank;
 use eager_model::PerStream;
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::config::{Config, HeldOut};
+use crate::config::{BehaviourModel, Config, HeldOut};
 use crate::html::plot::Colour;
 use crate::report::Report;
 use crate::run::{Stage, StageRecord, read_json, records};
@@ -24,8 +25,10 @@ pub(super) struct RunFiles {
     pub root: PathBuf,
     /// The folder's name.
     pub name: String,
-    /// `config.toml`, but for `eval`, which is what stage `eval` was done with: the config may be a later command's.
+    /// `config.toml`, with what the page looks at as the stages that are done had it: the config may be a later command's.
     pub config: Config,
+    /// How the model, EAGER or a baseline, was trained, or is going to be.
+    pub training: Value,
     /// `config.toml` as it is, and its SHA-256.
     pub config_text: String,
     pub config_digest: String,
@@ -134,10 +137,16 @@ impl RunFiles {
             true => read_log(&file(stage, "metrics.jsonl")),
             false => Ok(vec![]),
         };
-        if let Some(record) = records.iter().find(|record| record.stage == Stage::Eval) {
-            config.eval = serde_json::from_value(record.config["eval"].clone())
-                .with_context(|| file(Stage::Eval, "stage.json").display().to_string())?;
+        for record in &records {
+            put_settings(&mut config, record)
+                .with_context(|| file(record.stage, "stage.json").display().to_string())?;
         }
+        let trained = records.iter().find(|record| record.stage == Stage::Model);
+        let training = match trained.map(|record| &record.config) {
+            // Of a next-item model they are one deeper.
+            Some(of) => of.get("settings").unwrap_or(of)["training"].clone(),
+            None => serde_json::to_value(&config.training)?,
+        };
         let data = done(Stage::Data)
             .then(|| Data::read(&root.join(Stage::Data.name()), config.eval.held_out))
             .transpose()?;
@@ -156,7 +165,7 @@ impl RunFiles {
         });
         let codes = codes.transpose()?;
         // A stage that was begun anew has none of these until it is done.
-        let (report, calibration, ranks) = if done(Stage::Eval) {
+        let (report, calibration, ranks): (Option<Report>, _, _) = if done(Stage::Eval) {
             (
                 read_json(&file(Stage::Eval, "metrics.json"))?,
                 read_json(&file(Stage::Eval, "calibration.json"))?,
@@ -165,6 +174,8 @@ impl RunFiles {
         } else {
             (None, None, None)
         };
+        let seed = report.as_ref().and_then(|of| of.protocol.get("seed"));
+        config.seed = seed.and_then(Value::as_u64).unwrap_or(config.seed);
         let (behaviour_report, behaviour_outcome) = if begun(Stage::Behaviour) {
             (
                 read_json(&file(Stage::Behaviour, "report.json"))?,
@@ -181,6 +192,7 @@ impl RunFiles {
             name: name(root)?,
             config_digest: sha256(config_text.as_bytes()),
             config,
+            training,
             config_text,
             behaviour_log: log(Stage::Behaviour)?,
             behaviour_report,
@@ -235,9 +247,11 @@ impl RunFiles {
         Some((self.data.as_ref()?, self.ranks.as_deref()?))
     }
 
-    /// The baseline that the run is of, if it is one of `eager baseline`.
+    /// The baseline that the run is of, if it is one of `eager baseline`, once its model is trained.
     pub fn baseline(&self) -> Option<&str> {
-        self.report.as_ref()?.protocol.get("model")?.as_str()
+        let mut records = self.records.iter();
+        let trained = records.find(|record| record.stage == Stage::Model)?;
+        trained.config["baseline"].as_str()
     }
 
     /// The lists that there are: what is recommended, and what that is merged of, which a baseline has none of.
@@ -264,6 +278,30 @@ impl RunFiles {
     }
 }
 
+/// Puts what a stage was done with into `config`, where the page looks at it.
+fn put_settings(config: &mut Config, record: &StageRecord) -> serde_json::Result<()> {
+    let of = |name: &str| record.config[name].clone();
+    let baseline = !record.config["baseline"].is_null();
+    match record.stage {
+        Stage::Data => config.prepare = serde_json::from_value(of("prepare"))?,
+        Stage::Behaviour if baseline => config.behaviour.model = BehaviourModel::Sasrec,
+        Stage::Behaviour => config.behaviour.model = BehaviourModel::Din,
+        Stage::Text => config.text.encoder = serde_json::from_value(of("encoder"))?,
+        Stage::Model if !baseline => {
+            config.model = serde_json::from_value(of("model"))?;
+            config.losses = serde_json::from_value(of("losses"))?;
+        }
+        Stage::Eval => {
+            config.eval = serde_json::from_value(of("eval"))?;
+            config.ops = serde_json::from_value(of("ops"))?;
+        }
+        // Of the run's own seed, but for TIGER's.
+        Stage::Codes if !record.config["trees"].is_null() => config.seed = record.seed,
+        Stage::Model | Stage::Codes => {}
+    }
+    Ok(())
+}
+
 impl Data {
     fn read(folder: &Path, held_out: HeldOut) -> Result<Self> {
         let dataset = Dataset::load(folder)?;
@@ -288,7 +326,7 @@ impl Data {
 }
 
 /// The last part of the path, even of `.`.
-fn name(root: &Path) -> Result<String> {
+pub(crate) fn name(root: &Path) -> Result<String> {
     let whole = root
         .canonicalize()
         .with_context(|| format!("{}: cannot be found", root.display()))?;

@@ -20,6 +20,8 @@ use crate::run::write_atomic;
 
 use files::RunFiles;
 
+pub(crate) use files::name as run_name;
+
 /// Name of the page in the run's folder.
 const NAME: &str = "report.html";
 

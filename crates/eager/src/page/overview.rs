@@ -7,6 +7,7 @@ use maud::{Markup, html};
 
 use super::Part;
 use super::files::{List, RunFiles};
+use crate::baseline::TIGER;
 use crate::config::HeldOut;
 use crate::html::plot::{self, Axis, Colour, Point, Points};
 use crate::html::{bytes, count, duration, figure, table};
@@ -68,13 +69,24 @@ fn cost(files: &RunFiles) -> String {
 }
 
 /// What is to be said of figures on validation.
-const STOPPED_BY: &str =
-    " Training was ended by these items, so that the figures are a little too good.";
+const CHOSEN_BY: &str =
+    " The weights were chosen by these items, so that the figures are a little too good.";
 
 /// The figures, once the run is evaluated.
 pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
     let Some(report) = &files.report else {
-        let missing: Vec<&str> = Stage::ALL
+        let all: &[Stage] = match files.baseline() {
+            None => &Stage::ALL,
+            Some(TIGER) => &[
+                Stage::Data,
+                Stage::Text,
+                Stage::Codes,
+                Stage::Model,
+                Stage::Eval,
+            ],
+            Some(_) => &[Stage::Data, Stage::Model, Stage::Eval],
+        };
+        let missing: Vec<&str> = all
             .iter()
             .filter(|stage| !files.records.iter().any(|record| record.stage == **stage))
             .map(|stage| stage.name())
@@ -111,10 +123,10 @@ pub(super) fn parts(files: &RunFiles) -> Result<Vec<Part>> {
     let (label, item, warning) = match (files.config.eval.held_out, &files.config.prepare.split) {
         (HeldOut::Test, _) => ("Figures on the test set", "last item", ""),
         (HeldOut::Valid, SplitRule::LeaveOneOut) => {
-            ("Figures on validation", "last but one item", STOPPED_BY)
+            ("Figures on validation", "last but one item", CHOSEN_BY)
         }
         (HeldOut::Valid, SplitRule::GlobalTime { .. }) => {
-            ("Figures on validation", "validation item", STOPPED_BY)
+            ("Figures on validation", "validation item", CHOSEN_BY)
         }
     };
     let source = report.paper.as_ref().map(|paper| &paper.source);
@@ -251,7 +263,8 @@ pub(super) fn settings(files: &RunFiles) -> Part {
     Part {
         id: "settings",
         title: "Settings",
-        caption: "The run’s config.toml, which can be given to --config.".to_owned(),
+        caption: "config.toml as the run’s last command left it; it can be given to --config."
+            .to_owned(),
         body: html! {
             details {
                 summary { "config.toml, SHA-256 " code { (files.config_digest) } }

@@ -46,12 +46,13 @@ pub(super) fn part(files: &RunFiles) -> Result<Option<Part>> {
         .map(|&user| data.evaluated.items[user].as_slice());
     let histories: Vec<&[u32]> = histories.collect();
     let lists = recommender.lists(&histories, &config.eval.infer)?;
+    let model = recommender.model().config();
     let page = Page {
         data,
         codes: PerStream::from_fn(|stream| &codes[stream]),
         infer: &config.eval.infer,
-        window: config.model.window,
-        direct_head: recommender.model().config().direct_head,
+        window: model.window,
+        direct_head: model.direct_head,
     };
     let (rank, or_rank) = match page.direct_head {
         true => (", its rank in the direct head’s list", " or rank"),

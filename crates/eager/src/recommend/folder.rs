@@ -222,8 +222,7 @@ pub(super) fn write(
                 pace.advance(lists.len());
             }
             writer.finish()
-        })
-        .with_context(|| path.display().to_string())?;
+        })?;
         made.sha256 = sha256_file(&path)?;
         done += made.users;
         manifest.parts.push(made);
@@ -349,7 +348,8 @@ pub(super) fn write_whole(
     write: impl FnOnce(NamedTempFile) -> Result<NamedTempFile>,
 ) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    write_by(path, &format!(".{name}."), write)
+    let written = |file| write(file).with_context(|| path.display().to_string());
+    write_by(path, &format!(".{name}."), written)
 }
 
 /// Holds the folder against a second command, until it is dropped or the process ends.

@@ -14,11 +14,11 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgGroup, Args, ValueEnum};
 use eager_bundle::{Bundle, Filter, ListKind, Query};
-use eager_data::{UserHistory, read_ids};
+use eager_data::{LineFault, UserHistory, counted, read_ids};
 use rayon::prelude::*;
 
 use crate::bundle;
-use crate::cli::{DeviceKind, Usage, print};
+use crate::cli::{DeviceKind, Output, Usage, print};
 use crate::logs::Progress;
 use lists::{Explained, ListWriter, Shape, UserList};
 use users::{Ids, Users};
@@ -44,7 +44,7 @@ pub struct Recommend {
     /// A table of users: .jsonl, .csv, .tsv (each also .gz) or .parquet; `-` for JSON lines on standard input
     ///
     /// Columns `user` and `history` (a list, or ids separated by blanks), or `user` and `item`, an interaction a row: a
-    /// user's rows together, oldest first.
+    /// user's rows together, oldest first. For a run of a table of your own, users and items may be called as there.
     #[arg(long, value_name = "FILE", group = "input")]
     pub users: Option<PathBuf>,
 
@@ -56,12 +56,12 @@ pub struct Recommend {
     #[arg(long, value_name = "TEXT")]
     pub separator: Option<String>,
 
-    /// What to do with an id that the catalogue does not have
+    /// What to do with an id that the catalogue does not have, and with an empty history
     #[arg(long, value_name = "WHAT", default_value = "error")]
     pub unknown: Unknown,
 
     /// Length of a list
-    #[arg(short, long, value_name = "N", default_value = "10")]
+    #[arg(short, long, value_name = "N", default_value = "10", value_parser = one_or_more)]
     pub k: NonZeroUsize,
 
     /// Which list: both streams' predictions merged, or one stream's own
@@ -100,7 +100,7 @@ pub struct Recommend {
     pub format: Option<Format>,
 
     /// Users of a part file
-    #[arg(long, value_name = "N", default_value = "8192")]
+    #[arg(long, value_name = "N", default_value = "8192", value_parser = one_or_more)]
     pub part_users: NonZeroUsize,
 
     /// Replace what is at `--out`
@@ -126,7 +126,7 @@ streams that predicted it, `direct` is that of the item by the direct head.
 Examples:
   eager recommend runs/demo/paper --history item-0012,item-0007,item-0301 --explain
   eager recommend runs/amazon-beauty/paper --all-users --exclude-seen --out lists/
-  eager recommend shop.bundle --users orders.csv -k 20 --out lists.csv
+  eager recommend shop.bundle --users users.csv -k 20 --out lists.csv
   eager recommend shop.bundle --users - --deny sold-out.txt < users.jsonl > lists.jsonl
 
 A folder interrupted? Give the same command again.";
@@ -137,6 +137,11 @@ fn list_kind(name: String) -> ListKind {
         "semantic" => ListKind::Semantic,
         _ => ListKind::Merged,
     }
+}
+
+/// A number of an option.
+pub(crate) fn one_or_more(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected 1 or more".to_owned())
 }
 
 fn usage(words: String) -> anyhow::Error {
@@ -216,8 +221,7 @@ impl Recommend {
         let users = Users::open(self, &bundle, ids)?;
         match target {
             Target::Standard(format) => {
-                let out = std::io::stdout();
-                let mut writer = ListWriter::new(format, out, scorer.shape())?;
+                let mut writer = ListWriter::new(format, Output, scorer.shape())?;
                 let total = users.check()?;
                 scorer.write(&users, total, &mut writer)?;
                 writer.finish()?;
@@ -229,13 +233,20 @@ impl Recommend {
                         path.display()
                     )
                 }
+                let folder = path.parent().filter(|folder| *folder != Path::new(""));
+                if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                    bail!(
+                        "{}: there is no folder {}; make it, or give another name",
+                        path.display(),
+                        folder.display()
+                    )
+                }
                 let total = users.check()?;
                 folder::write_whole(path, |file| {
                     let mut writer = ListWriter::new(format, file, scorer.shape())?;
                     scorer.write(&users, total, &mut writer)?;
                     writer.finish()
-                })
-                .with_context(|| path.display().to_string())?;
+                })?;
                 print(path.display())?;
             }
             Target::Folder(path, format) => {
@@ -249,17 +260,24 @@ impl Recommend {
 
     /// One history's list: to read, or in a format.
     fn one(&self, scorer: &Scorer<'_>, ids: &Ids<'_>, target: Target<'_>) -> Result<()> {
-        let mut items = vec![];
-        for id in &self.history {
-            let number = ids.number(id);
-            items.extend(number.map_err(|fault| anyhow!("--history: {fault}"))?);
+        let fault = |words: String| anyhow!("--history: {words}");
+        // As in a table, nothing between two commas is no id.
+        let history = self.history.iter().filter(|id| !id.trim().is_empty());
+        let (mut items, mut none) = (vec![], true);
+        for id in history {
+            none = false;
+            items.extend(ids.number(id).map_err(fault)?);
+        }
+        if none {
+            ids.none("the history is empty").map_err(fault)?;
         }
         let skipped = ids.take_skipped();
         if skipped > 0 {
-            tracing::warn!("--history: {skipped} ids are not in the catalogue and were left out");
+            let skipped = counted(skipped, "id");
+            tracing::warn!("--history: not in the catalogue, and left out: {skipped}");
         }
         if items.is_empty() {
-            bail!("--history: the history is empty; give at least one known item")
+            tracing::warn!("--history: without a known item the list is empty");
         }
         let user = UserHistory {
             user: String::new(),
@@ -269,16 +287,14 @@ impl Recommend {
         let to_read = self.format.is_none() && !self.json;
         match target {
             Target::Standard(_) if to_read => {
-                let mut out = std::io::stdout().lock();
                 let text: String = lists
                     .iter()
                     .map(|list| list.table(scorer.bundle, scorer.shape()))
                     .collect();
-                out.write_all(text.as_bytes()).context("standard output")
+                Output.write_all(text.as_bytes()).context("standard output")
             }
             Target::Standard(format) => {
-                let out = std::io::stdout();
-                let mut writer = ListWriter::new(format, out, scorer.shape())?;
+                let mut writer = ListWriter::new(format, Output, scorer.shape())?;
                 writer.write(scorer.bundle, &lists)?;
                 writer.finish().map(drop)
             }
@@ -291,13 +307,11 @@ impl Recommend {
     /// The filter of every query; files are read and categories looked for before anything else is done.
     fn filter(&self, bundle: &Bundle, ids: &Ids<'_>) -> Result<Filter> {
         let numbers = |file: &PathBuf| -> Result<Vec<u32>> {
-            let numbers = read_ids(file, &mut |id| ids.number(id))?;
+            let numbers = read_ids(file, &mut |id| ids.number(id).map_err(LineFault::Row))?;
             let skipped = ids.take_skipped();
             if skipped > 0 {
-                tracing::warn!(
-                    "{}: {skipped} ids are not in the catalogue and were left out",
-                    file.display()
-                );
+                let (file, skipped) = (file.display(), counted(skipped, "id"));
+                tracing::warn!("{file}: not in the catalogue, and left out: {skipped}");
             }
             Ok(numbers)
         };

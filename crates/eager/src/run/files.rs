@@ -78,39 +78,20 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-/// Digests of a stage's outputs by their path with `/`; see [`Run::stage`](super::Run::stage) for what counts.
-pub(super) fn outputs(folder: &Path) -> Result<BTreeMap<String, String>> {
-    const NOT_AT_THE_TOP: [&str; 5] = [
-        "stage.json",
-        "inputs.json",
-        "checkpoints",
-        "tensorboard",
-        "metrics.jsonl",
-    ];
-    let mut outputs = BTreeMap::new();
-    for entry in entries(folder)? {
-        if NOT_AT_THE_TOP.contains(&entry.as_str()) || entry.starts_with('.') {
-            continue;
-        }
-        let mut digest = |file: &Path, name: &str| -> Result<()> {
-            outputs.insert(name.to_owned(), sha256_file(file)?);
-            Ok(())
-        };
-        walk(&folder.join(&entry), &entry, &mut digest)?;
-    }
-    Ok(outputs)
-}
-
-/// Digests of those of a stage's recorded outputs that are there. Other files are nobody's business: a note, or what a file
+/// Digests of those of these files that are in a folder, by name. Other files are nobody's business: a note, or what a file
 /// manager or a network file system left.
-pub(super) fn recorded(
+pub(super) fn digests(
     folder: &Path,
-    outputs: &BTreeMap<String, String>,
+    names: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<BTreeMap<String, String>> {
-    let there = outputs.keys().filter(|name| folder.join(name).is_file());
-    there
-        .map(|name| Ok((name.clone(), sha256_file(&folder.join(name))?)))
-        .collect()
+    let mut digests = BTreeMap::new();
+    for name in names {
+        let path = folder.join(name.as_ref());
+        if path.is_file() {
+            digests.insert(name.as_ref().to_owned(), sha256_file(&path)?);
+        }
+    }
+    Ok(digests)
 }
 
 /// Copies files of a folder, by their path with `/`, into a new folder.
@@ -132,7 +113,7 @@ pub(super) fn copy<'a>(
 
 /// Deletes what a killed process left of files it was writing under temporary names (as `tempfile` or with `.part`).
 pub(super) fn remove_unfinished(folder: &Path) -> Result<()> {
-    walk(folder, "", &mut |file, _| {
+    walk(folder, &mut |file| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with(".tmp") || name.ends_with(".part") {
             remove_file(file)?;
@@ -141,33 +122,32 @@ pub(super) fn remove_unfinished(folder: &Path) -> Result<()> {
     })
 }
 
-/// When the newest file in the folder was written, seconds since 1970; 0 where there is none.
-pub(super) fn last_written(folder: &Path) -> Result<f64> {
+/// When the newest file of a stage that was begun, an output or another of its own, was written, seconds since 1970.
+pub(super) fn last_written(folder: &Path, outputs: &[&str]) -> Result<f64> {
     let mut last = 0.0f64;
-    walk(folder, "", &mut |file, _| {
-        let modified = std::fs::metadata(file).and_then(|file| file.modified());
-        let modified = modified.with_context(|| format!("{}: cannot read", file.display()))?;
-        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        last = last.max(since.as_secs_f64());
-        Ok(())
-    })?;
+    let others = ["inputs.json", "checkpoints", "tensorboard", "metrics.jsonl"];
+    for name in others.into_iter().chain(outputs.iter().copied()) {
+        walk(&folder.join(name), &mut |file| {
+            let modified = std::fs::metadata(file).and_then(|file| file.modified());
+            let modified = modified.with_context(|| format!("{}: cannot read", file.display()))?;
+            let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            last = last.max(since.as_secs_f64());
+            Ok(())
+        })?;
+    }
     Ok(last)
 }
 
-/// Calls `of` for every regular file at or below `path`, with its name as seen from there.
-fn walk(path: &Path, name: &str, of: &mut dyn FnMut(&Path, &str) -> Result<()>) -> Result<()> {
+/// Calls `of` for every regular file at or below `path`.
+fn walk(path: &Path, of: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
     if path.is_file() {
-        return of(path, name);
+        return of(path);
     }
     if !path.is_dir() {
         return Ok(());
     }
     for entry in entries(path)? {
-        let name = match name {
-            "" => entry.clone(),
-            name => format!("{name}/{entry}"),
-        };
-        walk(&path.join(&entry), &name, of)?;
+        walk(&path.join(entry), of)?;
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub struct Run {
 struct Begun {
     inputs: String,
     input_parts: BTreeMap<String, String>,
-    /// Interrupted attempts before this one, and their time.
+    /// Attempts before this one, and their time.
     earlier_attempts: u32,
     earlier_seconds: f64,
     /// Start of this attempt, seconds since 1970.
@@ -119,13 +119,15 @@ impl Run {
     /// - Done with the same digest, but an output was lost or changed: outputs are deleted, checkpoints and logs stay,
     ///   and `body` runs, so that it can go on from its last checkpoint.
     /// - Begun with the same digest: `body` runs in the folder as it is.
-    /// - Anything else: `body` runs in an empty folder.
+    /// - Anything else: `body` runs in an empty folder. What was there is given up for it when `body` starts where a stage trains
+    ///   ([`Stage::trains`]), which goes on where it was interrupted; otherwise when `body` has succeeded, so that a command that
+    ///   fails costs nothing.
     ///
-    /// Outputs are all files that `body` leaves, but for `checkpoints/`, `tensorboard/` and `metrics.jsonl` at the top of
-    /// the folder, which say how the outputs came about, and hidden files, which are a file manager's. `body` writes them with [`write_atomic`] or the like.
+    /// Outputs are those of [`Stage::outputs`] that `body` leaves; it writes them with [`write_atomic`] or the like. Others are
+    /// none: `checkpoints/`, `tensorboard/` and `metrics.jsonl` say how the outputs came about, a note is its writer's.
     ///
-    /// `wall_seconds` of a stage that was interrupted adds the attempts, each from its start to the last file it wrote:
-    /// what was done after that had to be done again.
+    /// `wall_seconds` adds all attempts of a training, one that was interrupted from its start to the last file it wrote: what was done after
+    /// that had to be done again.
     ///
     /// # Errors
     /// When `body` fails (the folder then counts as interrupted), or a file cannot be read or written.
@@ -152,10 +154,10 @@ impl Run {
             tracing::info!("{stage}: taken from another run");
             return Ok((record, true));
         }
-        let begun = self.begin(stage, inputs, parts)?;
+        let (begun, place) = self.begin(stage, inputs, parts)?;
         memory::reset_peak();
         let start = Instant::now();
-        body(&folder).with_context(|| format!("stage `{stage}`"))?;
+        body(&place).with_context(|| format!("stage `{stage}`"))?;
 
         let record = StageRecord {
             stage,
@@ -165,13 +167,16 @@ impl Run {
             seed,
             versions: Versions::of_this_program(),
             device: self.device.clone(),
-            outputs: files::outputs(&folder)?,
+            outputs: files::digests(&place, stage.outputs())?,
             attempts: begun.earlier_attempts + 1,
             wall_seconds: begun.earlier_seconds + start.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak(),
         };
-        write_json(&folder.join(RECORD), &record)?;
-        files::remove_file(&folder.join(INPUTS))?;
+        write_json(&place.join(RECORD), &record)?;
+        files::remove_file(&place.join(INPUTS))?;
+        if place != folder {
+            self.put(stage)?;
+        }
         tracing::info!("{stage}: done in {:.1} s", record.wall_seconds);
         Ok((record, false))
     }
@@ -193,14 +198,15 @@ impl Run {
             tracing::info!("{stage}: to be done again, changed: {changed}");
             return Ok(None);
         }
-        let found = files::recorded(&folder, &record.outputs)?;
+        let found = files::digests(&folder, record.outputs.keys())?;
         if found == record.outputs {
             return Ok(Some(record));
         }
         let changed = changes(&record.outputs, &found);
         tracing::warn!("{stage}: to be done again, its files are not those it wrote: {changed}");
-        // From here on the stage counts as begun, in this order.
-        let begun = Begun::new(record.inputs, record.input_parts, None);
+        // From here on the stage counts as begun, in this order. `begin` takes what it finds for an attempt: here the last one.
+        let earlier = (record.attempts.saturating_sub(1), record.wall_seconds);
+        let begun = Begun::new(record.inputs, record.input_parts, earlier);
         write_json(&folder.join(INPUTS), &begun)?;
         files::remove_file(&folder.join(RECORD))?;
         for file in found.keys() {
@@ -241,7 +247,7 @@ impl Run {
             input_parts: parts.clone(),
             ..record
         };
-        if files::recorded(&other, &record.outputs)? != record.outputs {
+        if files::digests(&other, record.outputs.keys())? != record.outputs {
             tracing::warn!("{}: not taken, its files were changed", other.display());
             return Ok(None);
         }
@@ -253,9 +259,9 @@ impl Run {
         Ok(Some(record))
     }
 
-    /// Puts a stage's new folder in the place of the one there, unless that is not a stage's.
-    fn put(&self, stage: Stage) -> Result<()> {
-        let (folder, new) = (self.folder(stage), new_folder(&self.root, stage));
+    /// Makes sure that what stands in a stage's place is a stage's.
+    fn check_place(&self, stage: Stage) -> Result<()> {
+        let folder = self.folder(stage);
         let known = folder.join(INPUTS).exists() || folder.join(RECORD).exists();
         if folder.exists() && !known && !files::is_empty(&folder)? {
             bail!(
@@ -264,7 +270,14 @@ impl Run {
                 folder.display()
             );
         }
+        Ok(())
+    }
+
+    /// Puts a stage's new folder in the place of the one there, unless that is not a stage's.
+    fn put(&self, stage: Stage) -> Result<()> {
+        self.check_place(stage)?;
         // Two renames, so that a folder is never there with some of its files gone.
+        let (folder, new) = (self.folder(stage), new_folder(&self.root, stage));
         let old = old_folder(&self.root, stage);
         if folder.exists() {
             files::remove_folder(&old)?;
@@ -274,47 +287,57 @@ impl Run {
         files::remove_folder(&old)
     }
 
-    /// Leaves a folder with `inputs.json` for these inputs: the one there is, if it was begun with them, or a new one.
+    /// A folder with `inputs.json` for these inputs: the one there is, if it was begun with them, or a new one, which is in the
+    /// stage's place already where the stage trains.
     fn begin(
         &self,
         stage: Stage,
         inputs: String,
         parts: BTreeMap<String, String>,
-    ) -> Result<Begun> {
+    ) -> Result<(Begun, PathBuf)> {
         let folder = self.folder(stage);
         let before: Option<Begun> = read_json(&folder.join(INPUTS))?;
         if let Some(before) = before.filter(|before| before.inputs == inputs) {
             files::remove_unfinished(&folder)?;
-            let seconds = (files::last_written(&folder)? - before.started).max(0.0);
-            let begun = Begun::new(inputs, parts, Some((&before, seconds)));
+            let last = files::last_written(&folder, stage.outputs())?;
+            let seconds = (last - before.started).max(0.0);
+            let earlier = (
+                before.earlier_attempts + 1,
+                before.earlier_seconds + seconds,
+            );
+            let begun = Begun::new(inputs, parts, earlier);
             write_json(&folder.join(INPUTS), &begun)?;
             tracing::info!("{stage}: begun before, going on");
-            return Ok(begun);
+            return Ok((begun, folder));
         }
-        let begun = Begun::new(inputs, parts, None);
+        let begun = Begun::new(inputs, parts, (0, 0.0));
         let new = new_folder(&self.root, stage);
         files::remove_folder(&new)?;
         std::fs::create_dir(&new).with_context(|| format!("{}: cannot create", new.display()))?;
         write_json(&new.join(INPUTS), &begun)?;
-        self.put(stage)?;
+        self.check_place(stage)?;
         tracing::info!("{stage}: starting");
-        Ok(begun)
+        if !stage.trains() {
+            return Ok((begun, new));
+        }
+        self.put(stage)?;
+        Ok((begun, folder))
     }
 }
 
 impl Begun {
-    /// Now, after an attempt that took so many seconds.
+    /// Now, after so many attempts that took so many seconds.
     fn new(
         inputs: String,
         input_parts: BTreeMap<String, String>,
-        before: Option<(&Begun, f64)>,
+        (earlier_attempts, earlier_seconds): (u32, f64),
     ) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             inputs,
             input_parts,
-            earlier_attempts: before.map_or(0, |(before, _)| before.earlier_attempts + 1),
-            earlier_seconds: before.map_or(0.0, |(before, last)| before.earlier_seconds + last),
+            earlier_attempts,
+            earlier_seconds,
             started: now.unwrap_or_default().as_secs_f64(),
         }
     }
@@ -350,7 +373,7 @@ pub fn records(root: &Path) -> Result<Vec<StageRecord>> {
 /// Names those that are gone or changed.
 pub fn check(root: &Path, record: &StageRecord) -> Result<()> {
     let folder = root.join(record.stage.name());
-    let found = files::recorded(&folder, &record.outputs)?;
+    let found = files::digests(&folder, record.outputs.keys())?;
     ensure!(
         found == record.outputs,
         "{}: not as stage `{}` wrote it: {}; give the run's command again",

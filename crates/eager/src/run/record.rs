@@ -50,6 +50,48 @@ impl Stage {
             Self::Eval => "eval",
         }
     }
+
+    /// Whether it leaves checkpoints, from which it goes on where it was interrupted.
+    #[must_use]
+    pub fn trains(self) -> bool {
+        matches!(self, Self::Behaviour | Self::Model)
+    }
+
+    /// Names of its outputs; a run has those of its kind. Any other file in its folder is none.
+    #[must_use]
+    pub fn outputs(self) -> &'static [&'static str] {
+        match self {
+            Self::Data => &["dataset.json", "items.jsonl", "interactions.jsonl"],
+            Self::Behaviour => &[
+                "vectors.safetensors",
+                "report.json",
+                "model.safetensors",
+                "outcome.json",
+            ],
+            Self::Text => &["vectors.safetensors"],
+            Self::Codes => &[
+                "behaviour.safetensors",
+                "semantic.safetensors",
+                "ids.safetensors",
+                "report.json",
+                "report.txt",
+            ],
+            Self::Model => &[
+                "model.safetensors",
+                "model.json",
+                "behaviour.safetensors",
+                "semantic.safetensors",
+                "vectors.safetensors",
+                "outcome.json",
+            ],
+            Self::Eval => &[
+                "metrics.json",
+                "ranks.csv",
+                "calibration.json",
+                "beams.json",
+            ],
+        }
+    }
 }
 
 impl fmt::Display for Stage {
@@ -76,7 +118,7 @@ pub struct StageRecord {
     pub versions: Versions,
     /// The device of the run: `cpu`, `cuda` or `metal`.
     pub device: String,
-    /// File, relative to the stage's folder with `/`, → SHA-256 of its bytes.
+    /// File in the stage's folder → SHA-256 of its bytes.
     pub outputs: BTreeMap<String, String>,
     /// How often it was started until it was done.
     pub attempts: u32,

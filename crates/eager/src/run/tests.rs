@@ -12,11 +12,19 @@ fn open() -> (tempfile::TempDir, Run) {
     (folder, run)
 }
 
+/// The file that bodies write: the first of the outputs that the folder's stage may have.
+fn out(folder: &Path) -> PathBuf {
+    let mut stages = Stage::ALL.into_iter();
+    let name = folder.file_name().unwrap().to_string_lossy(); // or of the new one, `.data.new`
+    let stage = stages.find(|stage| name.contains(stage.name()));
+    folder.join(stage.unwrap().outputs()[0])
+}
+
 /// A body that writes one file, and counts.
 fn writes<'a>(text: &'a str, count: &'a Cell<u32>) -> impl FnOnce(&Path) -> Result<()> + 'a {
     move |folder| {
         count.set(count.get() + 1);
-        write_atomic(&folder.join("out.txt"), text.as_bytes())
+        write_atomic(&out(folder), text.as_bytes())
     }
 }
 
@@ -29,7 +37,7 @@ fn what_is_done_is_skipped_and_a_change_runs_it_again() {
         .stage(Stage::Data, &config, 1, &[], &[], writes("x", &count))
         .unwrap();
     assert!(!skipped && first.attempts == 1 && first.wall_seconds >= 0.0);
-    assert_eq!(first.outputs["out.txt"], sha256(b"x"));
+    assert_eq!(first.outputs["dataset.json"], sha256(b"x"));
     assert!(!run.folder(Stage::Data).join(INPUTS).exists());
     let (again, skipped) = run
         .stage(Stage::Data, &config, 1, &[], &[], writes("x", &count))
@@ -111,14 +119,16 @@ fn files_that_no_stage_wrote_stay_and_change_nothing() {
     let note = run.folder(Stage::Data).join("note.txt");
     std::fs::write(&note, "looked at on Monday").unwrap();
     assert!(stage().1);
-    // A file manager's, written while the stage is being done again.
+    // Both are there while the stage is being done again, and are changed after it.
     let hidden = run.folder(Stage::Data).join(".DS_Store");
     std::fs::write(&hidden, "places").unwrap();
-    std::fs::remove_file(run.folder(Stage::Data).join("out.txt")).unwrap();
-    assert!(!stage().1);
-    assert!(note.exists() && hidden.exists() && count.get() == 2);
-    std::fs::write(&hidden, "other places").unwrap();
-    assert!(stage().1);
+    std::fs::remove_file(out(&run.folder(Stage::Data))).unwrap();
+    assert!(!stage().1 && count.get() == 2);
+    for (file, text) in [(&note, "and on Tuesday"), (&hidden, "other places")] {
+        std::fs::write(file, text).unwrap();
+        assert!(stage().1);
+        assert_eq!(std::fs::read_to_string(file).unwrap(), text);
+    }
 }
 
 #[test]
@@ -137,13 +147,12 @@ fn what_was_interrupted_goes_on_and_other_inputs_start_anew() {
         assert!(folder.join("checkpoints/step-7").exists());
         assert!(!folder.join("weights.5.part").exists());
         std::fs::write(folder.join("metrics.jsonl"), "{}")?;
-        std::fs::create_dir(folder.join("final"))?;
-        write_atomic(&folder.join("final/weights"), b"w")
+        write_atomic(&out(folder), b"w")
     };
     let (record, skipped) = run.stage(Stage::Model, &1, 1, &[], &[], goes_on).unwrap();
     assert!(!skipped && record.attempts == 2);
     let outputs: Vec<&String> = record.outputs.keys().collect();
-    assert_eq!(outputs, ["final/weights"]);
+    assert_eq!(outputs, ["model.safetensors"]);
 
     let empty = |folder: &Path| -> Result<()> {
         assert_eq!(std::fs::read_dir(folder)?.count(), 1); // inputs.json
@@ -151,6 +160,25 @@ fn what_was_interrupted_goes_on_and_other_inputs_start_anew() {
     };
     run.stage(Stage::Model, &2, 1, &[], &[], empty).unwrap_err();
     assert!(run.record(Stage::Model).unwrap().is_none());
+}
+
+#[test]
+fn a_stage_that_fails_leaves_what_an_earlier_command_made() {
+    let (_guard, run) = open();
+    let count = Cell::new(0);
+    let (made, _) = run
+        .stage(Stage::Data, &1, 1, &[], &[], writes("x", &count))
+        .unwrap();
+    let fails = |folder: &Path| -> Result<()> {
+        write_atomic(&out(folder), b"half")?;
+        bail!("no such column")
+    };
+    run.stage(Stage::Data, &2, 1, &[], &[], fails).unwrap_err();
+    let (again, skipped) = run
+        .stage(Stage::Data, &1, 1, &[], &[], writes("y", &count))
+        .unwrap();
+    assert!(skipped && again == made && count.get() == 1);
+    assert!(!run.folder(Stage::Data).join(INPUTS).exists());
 }
 
 #[test]
@@ -163,6 +191,10 @@ fn the_time_of_an_interrupted_attempt_counts_to_its_last_file() {
     begun.started -= 100.0;
     begun.earlier_seconds = 50.0;
     write_json(&path, &begun).unwrap();
+    // Another's file, written long after.
+    let note = File::create(run.folder(Stage::Model).join("note.txt")).unwrap();
+    let later = SystemTime::now() + std::time::Duration::from_secs(1000);
+    note.set_modified(later).unwrap();
     let (record, _) = run
         .stage(Stage::Model, &1, 1, &[], &[], |_| Ok(()))
         .unwrap();
@@ -182,13 +214,22 @@ fn a_lost_output_is_made_again_from_the_checkpoints() {
         let kept = folder.join("checkpoints");
         assert_eq!(kept.exists(), count.get() > 1);
         std::fs::create_dir_all(kept)?;
-        assert!(!folder.join("out.txt").exists());
-        write_atomic(&folder.join("out.txt"), b"x")
+        assert!(!out(folder).exists());
+        write_atomic(&out(folder), b"x")
     };
-    run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
-    std::fs::write(run.folder(Stage::Model).join("out.txt"), "y").unwrap();
-    let (_, skipped) = run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
-    assert!(!skipped);
+    let (mut first, _) = run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    // As if it had taken long, in three attempts.
+    (first.attempts, first.wall_seconds) = (3, 50.0);
+    let folder = run.folder(Stage::Model);
+    write_json(&folder.join(RECORD), &first).unwrap();
+    std::fs::write(out(&folder), "y").unwrap();
+    let (again, skipped) = run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
+    assert!(!skipped && again.attempts == 4 && again.outputs == first.outputs);
+    assert!(
+        (50.0..60.0).contains(&again.wall_seconds),
+        "{}",
+        again.wall_seconds
+    );
     let (_, skipped) = run.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
     assert!(skipped && count.get() == 2);
 }
@@ -214,7 +255,7 @@ fn another_runs_stage_is_taken_where_it_is_the_same_and_whole() {
         std::fs::create_dir_all(folder.join("checkpoints"))?;
         std::fs::write(folder.join("checkpoints/last"), "x")?;
         count.set(count.get() + 1);
-        write_atomic(&folder.join("out.txt"), b"x")
+        write_atomic(&out(folder), b"x")
     };
     let (record, _) = first.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
     let other = |name: &str| {
@@ -225,7 +266,7 @@ fn another_runs_stage_is_taken_where_it_is_the_same_and_whole() {
     let (taken, skipped) = second.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
     assert!(skipped && taken == record && count.get() == 1);
     let folder = second.folder(Stage::Model);
-    assert_eq!(std::fs::read(folder.join("out.txt")).unwrap(), b"x");
+    assert_eq!(std::fs::read(out(&folder)).unwrap(), b"x");
     assert!(!folder.join("checkpoints").exists());
     // It is its own from now on.
     let (_, skipped) = second.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
@@ -233,12 +274,13 @@ fn another_runs_stage_is_taken_where_it_is_the_same_and_whole() {
     let (_, skipped) = second.stage(Stage::Model, &2, 1, &[], &[], body).unwrap();
     assert!(!skipped && count.get() == 2, "other settings");
 
-    std::fs::write(first.folder(Stage::Model).join("out.txt"), "y").unwrap();
+    let output = out(&first.folder(Stage::Model));
+    std::fs::write(&output, "y").unwrap();
     let (_, skipped) = other("third")
         .stage(Stage::Model, &1, 1, &[], &[], body)
         .unwrap();
     assert!(!skipped && count.get() == 3, "its files were changed");
-    std::fs::write(first.folder(Stage::Model).join("out.txt"), "x").unwrap();
+    std::fs::write(&output, "x").unwrap();
     let fourth = other("fourth");
     std::fs::create_dir(fourth.folder(Stage::Model)).unwrap();
     std::fs::write(fourth.folder(Stage::Model).join("thesis.tex"), "years").unwrap();
@@ -252,7 +294,7 @@ fn another_runs_stage_is_taken_where_it_is_the_same_and_whole() {
 #[test]
 fn a_baselines_model_is_taken_for_the_behaviour_model() {
     let (guard, baseline) = open();
-    let body = |folder: &Path| write_atomic(&folder.join("vectors"), b"x");
+    let body = |folder: &Path| write_atomic(&out(folder), b"x");
     let (trained, _) = baseline.stage(Stage::Model, &1, 1, &[], &[], body).unwrap();
     let run = Run::open(&guard.path().join("eager")).unwrap();
     let run = run.with_reuse(Some(baseline.root()));

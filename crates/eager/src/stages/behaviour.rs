@@ -17,8 +17,8 @@ use crate::config::BehaviourModel;
 use crate::logs::TrainingLog;
 use crate::run::{Run, Stage, StageRecord};
 use crate::seed;
-use crate::train::Shards;
-use crate::train::din::{DinSetting, DinTraining, train_din};
+use crate::train::din::{DinSetting, train_din};
+use crate::train::{Shards, at_usual_pace};
 use crate::vectors::{self, Ready};
 
 #[derive(Serialize)]
@@ -30,7 +30,7 @@ struct Settings<'a> {
 #[derive(Serialize)]
 struct Din<'a> {
     din: &'a DinConfig,
-    training: &'a DinTraining,
+    training: serde_json::Value,
 }
 
 /// Trains the DIN or the SASRec, unless that is done; resumes from the last checkpoint. Ready-made vectors take their place.
@@ -54,7 +54,7 @@ fn din(run: &Run, ctx: &Context, data: &StageRecord, dataset: &Dataset) -> Resul
     let settings = Settings {
         behaviour: Din {
             din: &config.din,
-            training: &config.training,
+            training: at_usual_pace(&config.training)?,
         },
         ops: ctx.config.ops,
     };

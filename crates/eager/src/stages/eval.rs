@@ -291,10 +291,14 @@ fn compare(
         .into_iter()
         .map(|user| histories[user])
         .collect();
+    let infer = &eval.infer;
+    // With `exact` the settings may have fewer than a search needs.
+    let beams = infer.beams.max(infer.top_k);
     let lists = |exact: bool| {
         let config = InferConfig {
             exact,
-            ..eval.infer.clone()
+            beams,
+            ..infer.clone()
         };
         recommender.recommend(&sample, K, &config)
     };
@@ -309,8 +313,53 @@ fn compare(
     }
     Ok(Beams {
         users: n,
-        beams: eval.infer.beams,
+        beams,
         same_top_10: same as f64 / n as f64,
         common_top_10: common as f64 / all.max(1) as f64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use eager_data::Manifest;
+    use eager_infer::RankingWeights;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn an_exact_evaluation_is_compared_with_as_many_beams_as_its_lists_are_long() {
+        let infer = InferConfig {
+            beams: 10,
+            top_k: 30,
+            exact: true,
+            ..InferConfig::default()
+        };
+        infer.validate().unwrap();
+        let eval = EvalConfig {
+            infer,
+            exact_users: 2,
+            ..EvalConfig::default()
+        };
+        let bundle = eager_fixtures::bundle(40, 1);
+        let histories: [&[u32]; 3] = [&[1, 2], &[3], &[4, 5]];
+        let found = compare(bundle.recommender(), &histories, &eval, 1).unwrap();
+        assert_eq!((found.users, found.beams), (2, 30));
+    }
+
+    #[test]
+    fn a_ranking_by_a_head_that_the_model_has_not_is_refused_before_anything_runs() {
+        let mut config = Config::paper(&Manifest::find("demo").unwrap());
+        config.eval.infer.ranking = Ranking::Sum;
+        config.eval.infer.weights = RankingWeights {
+            behaviour: 0.0,
+            semantic: 0.0,
+            direct: 1.0,
+        };
+        let message = format!("{:#}", config.validate().unwrap_err());
+        assert!(message.contains("without a direct head"), "{message}");
+        config.model.direct_head = true;
+        config.losses.direct = 1.0;
+        config.validate().unwrap();
+    }
 }

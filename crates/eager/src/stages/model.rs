@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::logs::TrainingLog;
 use crate::run::{Run, Stage, StageRecord, write_json};
 use crate::seed;
-use crate::train::generator::{Setting, TrainingConfig, Validation, train_generator};
+use crate::train::at_usual_pace;
+use crate::train::generator::{Setting, Validation, train_generator};
 use crate::train::objective::Items;
 use crate::train::shards::Shards;
 use crate::train::start::{TableStart, tables_of_vectors};
@@ -26,7 +27,7 @@ use crate::train::validation::{ValidationUsers, validation};
 struct Settings<'a> {
     model: &'a EagerConfig,
     losses: &'a LossConfig,
-    training: &'a TrainingConfig,
+    training: serde_json::Value,
     ops: Ops,
 }
 
@@ -47,7 +48,7 @@ pub fn run(
     let settings = Settings {
         model: &config.model,
         losses: &config.losses,
-        training: &config.training,
+        training: at_usual_pace(&config.training)?,
         ops: config.ops,
     };
     let seed = seed::derive(ctx.seed, "model");

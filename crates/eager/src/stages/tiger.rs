@@ -18,8 +18,9 @@ use crate::config::EvalConfig;
 use crate::logs::{Progress, TrainingLog, say};
 use crate::run::{Run, Stage, StageRecord, read_json, write_atomic, write_json};
 use crate::seed;
+use crate::train::at_usual_pace;
 use crate::train::shards::Shards;
-use crate::train::tiger::{BeamSearch, TigerSetting, TigerTraining, train_tiger};
+use crate::train::tiger::{BeamSearch, TigerSetting, train_tiger};
 
 const IDS: &str = "ids.safetensors";
 
@@ -57,7 +58,7 @@ pub fn codes(run: &Run, ctx: &Context, text: &StageRecord) -> Result<StageRecord
 struct Settings<'a> {
     baseline: &'a str,
     model: &'a TigerConfig,
-    training: &'a TigerTraining,
+    training: serde_json::Value,
     ops: Ops,
 }
 
@@ -77,7 +78,7 @@ pub fn train(
     let settings = Settings {
         baseline: TIGER,
         model: &config.model,
-        training: &config.training,
+        training: at_usual_pace(&config.training)?,
         ops,
     };
     let seed = seed::derive(ctx.seed, TIGER);

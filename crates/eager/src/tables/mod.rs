@@ -215,6 +215,13 @@ impl On<'_> {
                     first.seed,
                     first.text_encoder
                 );
+                ensure!(
+                    record.targets == first.targets,
+                    "{path}: its users and their targets are not those of seed {}, so that one of the two is of data that were \
+                     changed since, and no mean is to be of both; delete the older one to run it again, or give the table another \
+                     --results",
+                    first.seed
+                );
             }
             records.push(record);
         }

@@ -473,7 +473,7 @@ mod tests {
     #[test]
     fn seeds_paper_and_two_baselines_are_drawn_and_told() {
         let plan: Plan = toml::from_str(
-            "title = 'A & B'\nabout = \"One.\\n\\nTwo.\"\ndatasets = []\nmetrics = ['recall@10', 'mrr']\nseeds = 2\nrows = []",
+            "title = 'A & B'\nabout = \"One.\\n\\nTwo.\"\ndatasets = []\nmetrics = ['recall@10', 'ndcg@5']\nseeds = 2\nrows = []",
         )
         .unwrap();
         let less = |against: &str| {

@@ -186,11 +186,7 @@ impl Plan {
         ensure!(!plan.rows.is_empty(), "there are no `[[rows]]`");
         ensure!(plan.seeds > 0, "`seeds` is 0, expected 1 or more");
         let at = |k: &usize| [format!("recall@{k}"), format!("ndcg@{k}")];
-        let known: Vec<String> = CUTOFFS
-            .iter()
-            .flat_map(at)
-            .chain(["mrr".to_owned()])
-            .collect();
+        let known: Vec<String> = CUTOFFS.iter().flat_map(at).collect();
         if let Some(metric) = plan.metrics.iter().find(|metric| !known.contains(metric)) {
             bail!(
                 "there is no metric {metric:?}; there are {}",
@@ -278,11 +274,12 @@ impl Row {
     /// Whether there can be such a run on a dataset.
     ///
     /// # Errors
-    /// When there is no such command, config or setting.
+    /// When there is no such command, config or setting, or no run can be called so.
     pub fn check(&self, manifest: &Manifest) -> Result<()> {
         let check = || {
             let line = self.arguments(&manifest.name, 1);
             Cli::try_parse_from(std::iter::once("eager".to_owned()).chain(line))?;
+            pipeline::check_name(&self.run_name(1))?;
             let config = self.config.as_deref().unwrap_or("paper");
             pipeline::config(config, &self.set, manifest)?.validate()
         };
@@ -300,14 +297,18 @@ impl Row {
         for set in &self.set {
             arguments.extend(["--set".to_owned(), set.clone()]);
         }
-        let run = format!("{}-{seed}", self.run);
         arguments.extend([
             "--seed".to_owned(),
             seed.to_string(),
             "--run".to_owned(),
-            run,
+            self.run_name(seed),
         ]);
         arguments
+    }
+
+    /// The name of its run of a seed.
+    fn run_name(&self, seed: u64) -> String {
+        format!("{}-{seed}", self.run)
     }
 
     /// The command for a reader.
@@ -355,7 +356,7 @@ mod tests {
     fn a_run_has_one_way_of_being_made() {
         let text = |second: &str| {
             format!(
-                "title = 'x'\ndatasets = ['demo']\nmetrics = ['mrr']\nseeds = 1\n\
+                "title = 'x'\ndatasets = ['demo']\nmetrics = ['ndcg@20']\nseeds = 1\n\
                  [[rows]]\ntitle = 'a'\nrun = 'r'\n[[rows]]\ntitle = 'b'\n{second}"
             )
         };
@@ -365,6 +366,20 @@ mod tests {
         assert_eq!(line, "eager pipeline demo --seed 3 --run r-3");
         let words = ["a.b=1", "a={ b = 8 }", "it's", ""].map(quoted);
         assert_eq!(words, ["a.b=1", "'a={ b = 8 }'", r"'it'\''s'", "''"]);
+        let manifest = Manifest::find("demo").unwrap();
+        let message = |second: &str| {
+            let plan = Plan::parse(&text(second)).unwrap();
+            plan.rows[1]
+                .check(&manifest)
+                .err()
+                .map(|error| format!("{error:#}"))
+        };
+        assert_eq!(message("run = 'r'"), None);
+        let message = message("run = 'x/y'").unwrap();
+        assert!(
+            message.contains("--run x/y-1: it becomes a folder"),
+            "{message}"
+        );
         let refused = |second: &str| Plan::parse(&text(second)).unwrap_err().to_string();
         assert!(refused("run = 'r'\nset = ['a=1']").contains("made in two ways"));
         assert!(refused("run = 's'\nreuse = 't'").contains("which is no row"));
@@ -382,7 +397,7 @@ mod tests {
                 .contains("have the title \"a\"")
         );
         assert_eq!(plan(["'b'", "'a'\ngroup = 'g'"]), Ok(2));
-        let message = plan(["'mrr'", "'mrr', 'recal@10'"]).unwrap_err();
+        let message = plan(["'ndcg@20'", "'ndcg@20', 'recal@10'"]).unwrap_err();
         assert!(
             message.contains("\"recal@10\"; there are recall@5, ndcg@5"),
             "{message}"

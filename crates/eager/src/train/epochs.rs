@@ -452,3 +452,6 @@ impl<L: Losses, F: Found> Cursor<L, F> {
         better
     }
 }
+
+#[cfg(test)]
+mod tests;
