@@ -157,7 +157,11 @@ impl Run {
         let (begun, place) = self.begin(stage, inputs, parts)?;
         memory::reset_peak();
         let start = Instant::now();
-        body(&place).with_context(|| format!("stage `{stage}`"))?;
+        let done = body(&place).with_context(|| format!("stage `{stage}`"));
+        if done.is_err() && place != folder {
+            files::remove_folder(&place)?;
+        }
+        done?;
 
         let record = StageRecord {
             stage,

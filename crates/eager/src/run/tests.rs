@@ -174,6 +174,7 @@ fn a_stage_that_fails_leaves_what_an_earlier_command_made() {
         bail!("no such column")
     };
     run.stage(Stage::Data, &2, 1, &[], &[], fails).unwrap_err();
+    assert!(!new_folder(run.root(), Stage::Data).exists());
     let (again, skipped) = run
         .stage(Stage::Data, &1, 1, &[], &[], writes("y", &count))
         .unwrap();
