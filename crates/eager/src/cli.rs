@@ -319,6 +319,15 @@ pub(crate) fn print(text: impl fmt::Display) -> Result<()> {
     writeln!(Output, "{text}").context("standard output: cannot write")
 }
 
+/// A word as a shell reads it.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// Prints an error, if there is one, as `error: …` and gives the process's exit code. That nobody reads on is no error.
 pub fn exit_code(result: Result<()>) -> ExitCode {
     let Err(error) = result else {

@@ -8,6 +8,7 @@ use eager_data::survey::{Survey, Unit};
 use eager_data::{counted, thousands};
 
 use super::Choice;
+use crate::cli::quoted;
 
 /// Everything that was found, and what to do next.
 pub(super) fn tell(guess: &Guess, found: &Survey, choice: Option<&Choice>, out: &Path) -> String {
@@ -42,15 +43,6 @@ pub(super) fn tell(guess: &Guess, found: &Survey, choice: Option<&Choice>, out: 
         line(&mut text, "      (without --text-encoder: Sentence-T5 from the Hugging Face hub, as in the paper)".to_owned());
     }
     text
-}
-
-/// A path as a shell reads it.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
-    match path.chars().all(plain) {
-        true => path.to_owned(),
-        false => format!("'{}'", path.replace('\'', r"'\''")),
-    }
 }
 
 fn line(text: &mut String, line: String) {

@@ -126,8 +126,8 @@ impl Run {
     /// Outputs are those of [`Stage::outputs`] that `body` leaves; it writes them with [`write_atomic`] or the like. Others are
     /// none: `checkpoints/`, `tensorboard/` and `metrics.jsonl` say how the outputs came about, a note is its writer's.
     ///
-    /// `wall_seconds` adds all attempts of a training, one that was interrupted from its start to the last file it wrote: what was done after
-    /// that had to be done again.
+    /// `wall_seconds` adds all attempts of a training, one that was interrupted from its start to the last file it wrote: what
+    /// was done after that had to be done again.
     ///
     /// # Errors
     /// When `body` fails (the folder then counts as interrupted), or a file cannot be read or written.

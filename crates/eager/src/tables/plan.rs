@@ -9,7 +9,7 @@ use eager_infer::metrics::CUTOFFS;
 use serde::{Deserialize, Serialize};
 
 use super::Tables;
-use crate::cli::Cli;
+use crate::cli::{Cli, quoted};
 use crate::pipeline;
 
 /// The presets: name and text.
@@ -317,15 +317,6 @@ impl Row {
         let words = self.arguments(dataset, seed);
         let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         format!("eager {}", words.join(" "))
-    }
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 
