@@ -1,5 +1,6 @@
 //! Training examples and their batches: every item of a training history but its first is a target once, its history
-//! the up-to-19 items before it (the official code's window of 20 positions: 19 of history and the label).
+//! the up-to-19 items before it (the official code's window of 20 positions: 19 of history and the label). The official code
+//! starts at the fifth item: see [`Windows::with_min_history`].
 //!
 //! The order of an epoch is a permutation drawn from (seed, epoch), so a cursor (epoch, batch) says all there is to
 //! resume from.
@@ -74,6 +75,8 @@ impl Batch {
 pub struct Windows {
     split: Split,
     window: usize,
+    /// Fewest items of an example's history.
+    min_history: usize,
     /// Examples before each user, `[n_users + 1]`.
     before: Vec<u32>,
 }
@@ -83,17 +86,28 @@ impl Windows {
     /// A `window` below 2 is taken as 2, the shortest with a history.
     #[must_use]
     pub fn new(split: &Split, window: usize) -> Self {
-        let mut before = vec![0];
-        let mut sum = 0;
-        for user in 0..split.n_users() {
-            sum += split.train(user).len().saturating_sub(1) as u32;
-            before.push(sum);
-        }
-        Self {
+        let examples = Self {
             split: split.clone(),
             window: window.max(2),
-            before,
+            min_history: 1,
+            before: vec![],
+        };
+        examples.with_min_history(1)
+    }
+
+    /// The examples among these whose history has at least `min_history` items, before it is cut to the window. The official
+    /// code has 4 (`min_seq_len = 5` with the label, `_partial_gen_train_sample`). 0 is taken as 1.
+    #[must_use]
+    pub fn with_min_history(mut self, min_history: usize) -> Self {
+        self.min_history = min_history.max(1);
+        self.before = vec![0];
+        let mut sum = 0;
+        for user in 0..self.split.n_users() {
+            let items = self.split.train(user).len();
+            sum += items.saturating_sub(self.min_history) as u32;
+            self.before.push(sum);
         }
+        self
     }
 
     /// Number of examples.
@@ -102,7 +116,7 @@ impl Windows {
         self.before.last().map_or(0, |&n| n as usize)
     }
 
-    /// Whether no user has two training items.
+    /// Whether there is no example: no user has two training items, or more than `min_history`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -125,7 +139,7 @@ impl Windows {
             self.window,
             examples.iter().map(|&example| {
                 let user = self.before.partition_point(|&before| before <= example) - 1;
-                let end = (example - self.before[user]) as usize + 1;
+                let end = (example - self.before[user]) as usize + self.min_history;
                 let train = self.split.train(user);
                 (user as u32, &train[..end], train[end])
             }),
@@ -183,12 +197,12 @@ mod tests {
     use crate::split::tests::split;
     use std::collections::BTreeSet;
 
-    /// Written from the definition: for every user, every item of the training part but the first is a target.
-    fn plain(split: &Split, window: usize) -> BTreeSet<(u32, Vec<u32>, u32)> {
+    /// Written from the definition: for every user, every item of the training part but the first `least` is a target.
+    fn plain(split: &Split, window: usize, least: usize) -> BTreeSet<(u32, Vec<u32>, u32)> {
         let mut out = BTreeSet::new();
         for user in 0..split.n_users() {
             let train: Vec<u32> = split.train(user).iter().map(|item| item.0).collect();
-            for end in 1..train.len() {
+            for end in least..train.len() {
                 let start = end.saturating_sub(window - 1);
                 out.insert((user as u32, train[start..end].to_vec(), train[end]));
             }
@@ -199,8 +213,8 @@ mod tests {
     #[test]
     fn an_epoch_holds_every_example_once() {
         let split = split(60, 40, 3..50, 5);
-        for (window, batch_size) in [(20, 256), (2, 7), (5, 1)] {
-            let windows = Windows::new(&split, window);
+        for (window, batch_size, least) in [(20, 256, 1), (2, 7, 1), (5, 1, 4), (3, 64, 4)] {
+            let windows = Windows::new(&split, window).with_min_history(least);
             let mut seen = BTreeSet::new();
             let mut count = 0;
             for examples in windows.batches(batch_size, 1, 0).from(0) {
@@ -217,7 +231,7 @@ mod tests {
             }
             assert_eq!(count, windows.len());
             // Items may repeat within a history, and then so may examples: compare as sets.
-            assert_eq!(seen, plain(&split, window));
+            assert_eq!(seen, plain(&split, window, least));
         }
     }
 

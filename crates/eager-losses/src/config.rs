@@ -51,7 +51,7 @@ pub enum Metric {
     L2,
     /// One minus the cosine.
     Cosine,
-    /// Cross-entropy of the item's own vector among sampled ones (official code).
+    /// Cross-entropy of the item's own vector among sampled ones, by cosine (official code).
     InfoNce,
 }
 
@@ -77,8 +77,7 @@ pub struct ContrastiveConfig {
 pub enum Masking {
     /// Each token of each code on its own with probability `ratio`, at least one a code (paper: m % of the tokens).
     Tokens,
-    /// One position, drawn once for a whole batch: the token that is masked there is also the one that is replaced (official
-    /// code).
+    /// One position for a whole batch, drawn anew for masking and for replacing (official code).
     OnePosition,
 }
 

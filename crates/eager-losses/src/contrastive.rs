@@ -57,17 +57,20 @@ fn l2(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
     (summaries - vectors)?.sqr()?.mean_all()
 }
 
+/// Rows scaled to length 1; one of length 0 stays.
+fn unit(x: &Tensor) -> Result<Tensor> {
+    let norm = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-16)?.sqrt()?;
+    x.broadcast_div(&norm)
+}
+
 /// Mean of `1 - cos(summary, vector)`; the cosine with a vector of length 0 is 0.
 fn cosine(summaries: &Tensor, vectors: &Tensor) -> Result<Tensor> {
-    let unit = |x: &Tensor| {
-        let norm = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-16)?.sqrt()?;
-        x.broadcast_div(&norm)
-    };
     let cosines = (unit(summaries)? * unit(vectors)?)?.sum(D::Minus1)?;
     (1.0 - cosines)?.mean_all()
 }
 
-/// Mean of `-log softmax([s·v, s·n₁, s·n₂, …] / temperature)[0]`, a row's own target left out of its negatives.
+/// Mean of `-log softmax([cos(s, v), cos(s, n₁), cos(s, n₂), …] / temperature)[0]`, a row's own target left out of its
+/// negatives (`HF_Model.py`, `info_nce` with its `norm`).
 fn info_nce(
     summaries: &Tensor,
     vectors: &Tensor,
@@ -78,8 +81,9 @@ fn info_nce(
     /// Stands for -∞: its exponential is 0, and no NaN comes of it.
     const LEFT_OUT: f32 = -1e9;
     let shape = (targets.len(), negatives.items.len());
-    let own = (summaries * vectors)?.sum_keepdim(D::Minus1)?; // [batch, 1]
-    let others = summaries.matmul(&negatives.vectors.t()?)?; // [batch, n]
+    let summaries = unit(summaries)?;
+    let own = (&summaries * unit(vectors)?)?.sum_keepdim(D::Minus1)?; // [batch, 1]
+    let others = summaries.matmul(&unit(&negatives.vectors)?.t()?)?; // [batch, n]
     let bias: Vec<f32> = targets
         .iter()
         .flat_map(|t| {

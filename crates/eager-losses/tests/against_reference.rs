@@ -154,7 +154,7 @@ fn metrics_of_the_contrastive_task() {
             let others = others.filter(|(_, item)| *item != target);
             let logits: Vec<f64> = std::iter::once(v)
                 .chain(others.map(|(n, _)| n))
-                .map(|n| dot(s, n) / 0.3)
+                .map(|n| dot(s, n) / (dot(s, s) * dot(n, n)).sqrt() / 0.3)
                 .collect();
             cross_entropy(&logits, 0)
         });

@@ -14,7 +14,8 @@ pub struct EagerConfig {
     pub d_model: usize,
     /// Attention heads; divides `d_model`. Official code 4.
     pub heads: usize,
-    /// Inner width of the feed-forward layers. Ours 4 · `d_model`; official code 1,024.
+    /// Inner width of the feed-forward layers. Ours 4 · `d_model`; official code 1,024, and 2 · `d_model` in the auxiliary
+    /// decoder.
     pub feed_forward: usize,
     /// Layers of the encoder that both streams share. Official code 1.
     pub encoder_layers: usize,
@@ -22,7 +23,8 @@ pub struct EagerConfig {
     pub decoder_layers: usize,
     /// Layers of the auxiliary bidirectional decoder of the transfer task. Official code 1.
     pub transfer_layers: usize,
-    /// Dropout of embeddings, attention probabilities and every sub-layer's output. Official code 0.1.
+    /// Dropout of embeddings, attention probabilities and every sub-layer's output. Official code 0.1, and 0 in the auxiliary
+    /// decoder.
     pub dropout: f32,
     /// Positions of a window: the newest `window - 1` items of a history, and the target. Official code 20.
     pub window: usize,
@@ -39,7 +41,8 @@ pub struct EagerConfig {
     pub direct_head: bool,
     /// The filter beside attention in the encoder's layers, as in BSARec. Not in the paper, see `docs/eager-plus.md`.
     pub filter: FilterConfig,
-    /// Standard deviation of the normal distribution that weights are drawn from. BERT, so official code: 0.02.
+    /// Standard deviation of the normal distribution that weights are drawn from. BERT, so official code's
+    /// encoder and decoders: 0.02.
     pub init: f64,
 }
 

@@ -137,6 +137,9 @@ fn cases() -> Vec<(&'static str, EagerConfig, LossConfig, Variant)> {
         config
     };
     let official_losses = LossConfig::official();
+    // So that every parameter of tables of their own is compared.
+    let mut whole = official_losses.clone();
+    whole.transfer.detach_tokens = false;
     vec![
         (
             "paper",
@@ -148,6 +151,15 @@ fn cases() -> Vec<(&'static str, EagerConfig, LossConfig, Variant)> {
             "official",
             small(EagerConfig::official()),
             official_losses,
+            Variant::Balanced,
+        ),
+        (
+            "official, nothing detached",
+            small(EagerConfig {
+                detach_guide: false,
+                ..EagerConfig::official()
+            }),
+            whole,
             Variant::Balanced,
         ),
         (

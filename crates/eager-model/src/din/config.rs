@@ -4,7 +4,9 @@ use candle_core::Result;
 use eager_ops::Segments;
 use serde::{Deserialize, Serialize};
 
-/// DIN's shape; `Default` is the official code's (`DIN_Model.py`).
+/// DIN's shape; `Default` is the official code's (`DIN_Model.py`), with DIN's own form of the activation unit: the official
+/// one has dropout after its first Dice and no Dice after its second layer, its Dice an α drawn from 0 to 1 (here 0) and a learnt
+/// scale and shift, its linear maps Xavier's start (here PyTorch's).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DinConfig {
@@ -23,7 +25,7 @@ pub struct DinConfig {
     pub batch_norm: bool,
     /// Probability of dropout after the upper network's activations. Official code: 0.1.
     pub dropout: f64,
-    /// Added to the variance within Dice. DIN paper: 1e-8.
+    /// Added to the variance within Dice. DIN paper: 1e-8; official code: 1e-9.
     pub dice_eps: f64,
     /// Added to the variance in batch normalisation. PyTorch: 1e-5.
     pub norm_eps: f64,

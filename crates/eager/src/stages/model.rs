@@ -56,6 +56,7 @@ pub fn run(
     let (record, _) = run.stage(Stage::Model, &settings, seed, &upstream, &[], |folder| {
         let split = Split::new(dataset)?;
         let windows = Windows::new(&split, config.model.window);
+        let windows = windows.with_min_history(config.training.min_history);
         let (items, codes) = items(run, ctx)?;
         let catalogue = Catalogue {
             tries: PerStream::from_fn(|s| &items.tries[s]),

@@ -121,9 +121,12 @@ pub fn train_din(
     config.validate()?;
     training.validate()?;
     let windows = Windows::new(split, config.longest_history() + 1);
+    let windows = windows.with_min_history(training.min_history);
     ensure!(
         !windows.is_empty() && split.n_items() > 1,
-        "DIN: there is no training example: every user has fewer than two training items"
+        "DIN: there is no training example: no user has more training items than `behaviour.training.min_history`, {}, or \
+         there is one item alone",
+        training.min_history
     );
     let mut weights = Weights::random(setting.seed, device);
     let mut learner = Training {

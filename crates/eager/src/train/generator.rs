@@ -29,6 +29,8 @@ pub type Event = epochs::Event<Parts>;
 pub struct TrainingConfig {
     /// Examples an update. Official code: 256.
     pub batch_size: usize,
+    /// Fewest items of a training example's history. Official code: 4, so that a user's first target is the fifth item.
+    pub min_history: usize,
     /// Most epochs; early stopping usually ends training before.
     pub max_epochs: u64,
     /// Most updates; official code: 60,000. 0 for no limit but `max_epochs`.
@@ -61,6 +63,7 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             batch_size: 256,
+            min_history: 1,
             max_epochs: 200,
             max_updates: 0,
             tables: TableStart::Random,
@@ -88,6 +91,7 @@ impl TrainingConfig {
     pub fn official() -> Self {
         let updates = 60_000;
         Self {
+            min_history: 4,
             max_epochs: updates, // an epoch has one at least
             max_updates: updates,
             patience: 0,
@@ -106,6 +110,7 @@ impl TrainingConfig {
     pub fn validate(&self) -> Result<()> {
         for (field, value) in [
             ("batch_size", self.batch_size as u64),
+            ("min_history", self.min_history as u64),
             ("max_epochs", self.max_epochs),
             ("validate_every", self.validate_every),
             ("valid_beams", self.valid_beams as u64),
@@ -163,7 +168,8 @@ pub fn train_generator(
     setting.losses.validate()?;
     ensure!(
         !windows.is_empty(),
-        "there is no training example: every user has fewer than two training items"
+        "there is no training example: no user has more training items than `training.min_history`, {}",
+        training.min_history
     );
     let course = Course {
         optimiser: &training.optimiser,
@@ -236,7 +242,8 @@ impl Losses for Parts {
 }
 
 /// The gradients of a batch, a store a shard, whose sum is the batch's; and the parts of its loss. With a step of the
-/// optimiser this is one update, what `benches` times.
+/// optimiser this is one update, what `benches` times. A shard's loss is weighed by its examples: where it masks some tokens of
+/// each code, the reconstruction's mean is over the shard's tokens, not the batch's.
 ///
 /// # Errors
 /// When the examples do not fit the model, or a tensor operation fails.

@@ -25,7 +25,8 @@ pub use shards::{SHARDS, Shards};
 pub use start::TableStart;
 
 /// Settings of a training as a stage's record and digest have them: with the usual pace of log and checkpoints, which moves
-/// neither weights nor figures, so that with another one training goes on and nothing is trained anew.
+/// neither weights nor figures, so that with another one training goes on and nothing is trained anew. The usual `min_history`
+/// is left out: runs are recorded from before there was one.
 ///
 /// # Errors
 /// When they cannot be written as JSON.
@@ -34,6 +35,9 @@ pub(crate) fn at_usual_pace<T: Serialize + Default>(training: &T) -> Result<Valu
     let mut settings = serde_json::to_value(training)?;
     for field in ["log_every", "checkpoint_seconds"] {
         settings[field] = usual[field].clone();
+    }
+    if let Some(fields) = settings.as_object_mut() {
+        fields.retain(|field, value| field != "min_history" || *value != usual[field]);
     }
     Ok(settings)
 }
@@ -50,13 +54,21 @@ mod tests {
             at_usual_pace(&training).unwrap()
         };
         let usual = serde_json::to_value(T::default()).unwrap();
-        assert_eq!(recorded(&usual), usual, "older runs stay as they are");
+        let mut older = usual.clone();
+        let min_history = older.as_object_mut().unwrap().remove("min_history");
+        assert_eq!(recorded(&usual), older, "older runs stay as they are");
+        assert_eq!(recorded(&older), older);
         let mut other = usual.clone();
         other["log_every"] = 7.into();
         other["checkpoint_seconds"] = 0.into();
-        assert_eq!(recorded(&other), usual);
+        assert_eq!(recorded(&other), older);
         other["batch_size"] = 7.into();
-        assert_ne!(recorded(&other), usual);
+        assert_ne!(recorded(&other), older);
+        if min_history.is_some() {
+            let mut other = usual.clone();
+            other["min_history"] = 4.into();
+            assert_eq!(recorded(&other)["min_history"], 4);
+        }
     }
 
     #[test]

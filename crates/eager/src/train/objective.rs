@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 /// Of the draws that shards share: InfoNCE's negatives.
 const NEGATIVES: u64 = 0x6e65_6761_7469_7665; // "negative"
 
-/// Of the draws that shards share: the one position that is masked and replaced.
+/// Of the draws that shards share: the one position that is masked, and the one that is replaced.
 const POSITION: u64 = 0x706f_7369_7469_6f6e; // "position"
 
 /// What the losses know of the items.
@@ -61,7 +61,7 @@ impl Draw {
     }
 
     /// The tokens of `codes` codes of `levels` levels to mask, and those to replace. `own` are the shard's draws, which
-    /// [`Masking::OnePosition`] does not take: it has one position for both, and for the whole batch.
+    /// [`Masking::OnePosition`] does not take: its two positions are the whole batch's.
     fn taken(
         self,
         task: &TransferConfig,
@@ -73,8 +73,8 @@ impl Draw {
                 .map(|ratio| masked(codes, levels, task.masking, ratio, own)),
             Masking::OnePosition => {
                 let mut rng = self.shared(POSITION);
-                let rows = masked(codes, levels, task.masking, task.mask_ratio, &mut rng);
-                [rows.clone(), rows]
+                [task.mask_ratio, task.replace_ratio]
+                    .map(|ratio| masked(codes, levels, task.masking, ratio, &mut rng))
             }
         }
     }
@@ -442,17 +442,18 @@ mod tests {
     }
 
     #[test]
-    fn shards_of_an_update_mask_and_replace_one_position() {
+    fn shards_of_an_update_mask_one_position_and_replace_one() {
         let task = LossConfig::official().transfer;
-        let mut drawn = [false; 3];
+        let mut drawn = [[false; 3]; 3];
         for update in 0..50 {
             let [(_, a), (_, b)] = shards(&task, update);
             assert_eq!((a[0].len(), b[0].len()), (5, 4));
-            assert_eq!((&a[0], &b[0]), (&a[1], &b[1]), "both tasks have it");
-            assert_eq!(a[0][..4], b[0], "both shards have it");
-            drawn[a[0][0] as usize] = true;
+            for task in 0..2 {
+                assert_eq!(a[task][..4], b[task], "both shards have it");
+            }
+            drawn[a[0][0] as usize][a[1][0] as usize] = true;
         }
-        assert_eq!(drawn, [true; 3], "each update draws anew");
+        assert_eq!(drawn, [[true; 3]; 3], "each update and task draws anew");
     }
 
     #[test]

@@ -6,16 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::train::schedule::WarmupExponential;
 
-/// How DIN is trained. `Default` is the official code's (`DIN_trainer.py`, `train_din.py`) where a field names it, but
-/// for a shorter warm-up, so that training takes minutes; [`DinTraining::official`] has theirs.
+/// How DIN is trained. `Default` is ours where it differs from the official code (`DIN_trainer.py`, `train_din.py`), mostly so
+/// that training takes minutes; [`DinTraining::official`] has theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DinTraining {
     /// Examples an update. Official code: 128.
     pub batch_size: usize,
+    /// Fewest items of a training example's history. Official code: 4, so that a user's first target is the fifth item.
+    pub min_history: usize,
     /// Negatives of each example. Official code: 60.
     pub negatives: usize,
-    /// The sampled softmax's correction. Official code: [`LogQ::Both`].
+    /// The sampled softmax's correction. Official code: [`LogQ::Negatives`].
     pub log_q: LogQ,
     /// The learning rate by update.
     pub schedule: WarmupExponential,
@@ -59,6 +61,7 @@ impl Default for DinTraining {
     fn default() -> Self {
         Self {
             batch_size: 128,
+            min_history: 1,
             negatives: 60,
             log_q: LogQ::Both,
             schedule: WarmupExponential::default(),
@@ -76,16 +79,21 @@ impl Default for DinTraining {
 }
 
 impl DinTraining {
-    /// The official code's warm-up of 5,000 updates, and as many epochs as its decay then needs.
+    /// What the authors' code runs, but for early stopping, which is ours: on Beauty they take the weights after 28,000
+    /// updates (`train_rec.py`), which are 50 epochs.
     #[must_use]
     pub fn official() -> Self {
+        let warmup = 5_000;
         Self {
+            min_history: 4,
+            log_q: LogQ::Negatives,
             schedule: WarmupExponential {
-                warmup: 5_000,
-                half_life: 5_000.0,
+                warmup,
+                // e^(-(u - w)/3w)
+                half_life: 3.0 * std::f64::consts::LN_2 * warmup as f64,
                 ..WarmupExponential::default()
             },
-            max_epochs: 30,
+            max_epochs: 50,
             patience: 4,
             ..Self::default()
         }
@@ -98,6 +106,7 @@ impl DinTraining {
     pub fn validate(&self) -> Result<()> {
         for (field, value) in [
             ("batch_size", self.batch_size as u64),
+            ("min_history", self.min_history as u64),
             ("negatives", self.negatives as u64),
             ("max_epochs", self.max_epochs),
             ("log_every", self.log_every),
