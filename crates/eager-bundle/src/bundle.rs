@@ -1,7 +1,7 @@
 //! The bundle itself: a recommender, the table of its items and their vectors, checked against each other.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Device;
 use eager_codes::{ItemVectors, write_whole};
@@ -9,7 +9,8 @@ use eager_data::Item;
 use eager_infer::Recommender;
 use eager_model::{PerStream, Stream};
 
-use crate::manifest::{FORMAT, MANIFEST, io, read, sha256};
+use crate::beside::Beside;
+use crate::manifest::{FORMAT, MANIFEST, io, read, sha256, still};
 use crate::{BundleError, FileDigest, Manifest, Result};
 
 /// A line an item, in the order of their numbers.
@@ -89,13 +90,26 @@ impl Bundle {
         })
     }
 
-    /// Reads a folder of [`save`](Self::save) onto `device`. Every file is compared with its digest before it is used.
+    /// Reads a folder of [`save`](Self::save) onto `device`. Every file is compared with its digest before it is read, and
+    /// again after. A link is followed once: one that is switched meanwhile changes nothing.
     ///
     /// # Errors
-    /// When a file is missing, cut short, altered, or does not hold what it should: by name.
+    /// When a file is missing, cut short, altered, or does not hold what it should: by name; [`BundleError::Changed`] when
+    /// the folder became another one meanwhile.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+        Self::load_around(folder, device, || {})
+    }
+
+    /// The same; `compared` is called between the first comparison and the reading.
+    fn load_around(folder: &Path, device: &Device, compared: impl FnOnce()) -> Result<Self> {
+        let resolved = folder.canonicalize();
+        let folder = &resolved.map_err(io(&folder.join(MANIFEST), "read"))?;
         let (manifest, digest) = Manifest::load(folder)?;
-        manifest.verify(folder)?;
+        if let Err(error) = manifest.verify(folder) {
+            // The files of a folder that came into its place are not this manifest's.
+            still(folder, MANIFEST, &digest)?;
+            return Err(error);
+        }
         let needed = [
             ITEMS.to_owned(),
             vectors_file(Stream::Behaviour),
@@ -113,42 +127,53 @@ impl Bundle {
                 });
             }
         }
-        let recommender = Recommender::load(folder, device)?;
-        let items = read_items(&folder.join(ITEMS))?;
-        let vectors =
-            PerStream::try_from_fn(|stream| ItemVectors::load(&folder.join(vectors_file(stream))))?;
+        compared();
+        let parts = Self::parts(folder, device);
+        // The files were opened anew to be read. What cannot be read is another bundle's fault where they are another's.
+        manifest.still_there(folder, &digest)?;
+        let (recommender, items, vectors) = parts?;
         let bundle = Self::new(manifest, recommender, items, vectors)?;
         Ok(Self { digest, ..bundle })
     }
 
-    /// Writes the bundle as a new folder: beside its place first, then renamed. Equal bundles give equal bytes.
+    /// Reads a folder's files, whatever the manifest says.
+    fn parts(
+        folder: &Path,
+        device: &Device,
+    ) -> Result<(Recommender, Vec<Item>, PerStream<ItemVectors>)> {
+        let recommender = Recommender::load(folder, device)?;
+        let items = read_items(&folder.join(ITEMS))?;
+        let vectors =
+            PerStream::try_from_fn(|stream| ItemVectors::load(&folder.join(vectors_file(stream))))?;
+        Ok((recommender, items, vectors))
+    }
+
+    /// Writes the bundle as a new folder: beside its place first, then renamed. Equal bundles give equal bytes. What a
+    /// process that was killed has left beside the place is removed (on Unix, where a folder can be locked).
     ///
     /// # Errors
     /// When the folder exists already, or cannot be written.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
+        let exists = || BundleError::Exists {
+            path: folder.to_owned(),
+            what: "a file or folder",
+        };
         if folder.exists() {
-            return Err(BundleError::Exists {
-                path: folder.to_owned(),
-                what: "a file or folder",
-            });
+            return Err(exists());
         }
-        let beside = beside(folder);
-        if beside.exists() {
-            std::fs::remove_dir_all(&beside).map_err(io(&beside, "remove"))?;
-        }
-        let written = self.write(&beside).and_then(|digest| {
-            std::fs::rename(&beside, folder).map_err(io(folder, "write"))?;
-            Ok(digest)
-        });
-        self.digest = written.inspect_err(|_| {
-            let _ = std::fs::remove_dir_all(&beside); // the error at hand says more than another
+        let beside = Beside::new(folder)?;
+        let digest = self.write(beside.path())?;
+        std::fs::rename(beside.path(), folder).map_err(|error| match folder.exists() {
+            // Another one was there first.
+            true => exists(),
+            false => io(folder, "write")(error),
         })?;
+        self.digest = digest;
         Ok(())
     }
 
-    /// Writes the bundle's files into a new folder; the digest of its manifest.
+    /// Writes the bundle's files into an empty folder; the digest of its manifest.
     fn write(&mut self, folder: &Path) -> Result<String> {
-        std::fs::create_dir_all(folder).map_err(io(folder, "make the folder"))?;
         self.recommender.save(folder)?;
         for stream in Stream::ALL {
             self.vectors[stream].save(&folder.join(vectors_file(stream)), None)?;
@@ -254,14 +279,6 @@ impl Bundle {
     }
 }
 
-/// Where a folder is written before it is whole.
-fn beside(folder: &Path) -> PathBuf {
-    // Without a slash at the end, which would make it a folder within.
-    let mut name = folder.components().as_path().as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    PathBuf::from(name)
-}
-
 fn read_items(path: &Path) -> Result<Vec<Item>> {
     let bytes = read(path)?;
     let lines = bytes.split(|&byte| byte == b'\n').zip(1..);
@@ -274,4 +291,77 @@ fn read_items(path: &Path) -> Result<Vec<Item>> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two bundles of as many items and one table, by their folders `a` and `b`: their digests, and vectors of each.
+    fn two(root: &Path) -> [(String, ItemVectors); 2] {
+        [("a", 3), ("b", 4)].map(|(name, seed)| {
+            let mut bundle = eager_fixtures::bundle(30, seed);
+            bundle.save(&root.join(name)).unwrap();
+            let vectors = bundle.vectors(Stream::Semantic).clone();
+            (bundle.digest().to_owned(), vectors)
+        })
+    }
+
+    fn is(bundle: &Bundle, (digest, vectors): &(String, ItemVectors)) -> bool {
+        bundle.digest() == digest && bundle.vectors(Stream::Semantic) == vectors
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_is_switched_while_it_is_read_gives_the_bundle_that_it_led_to() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        let [a, b] = two(root.path());
+        assert!(a.0 != b.0 && a.1 != b.1);
+        let link = |name: &str| std::os::unix::fs::symlink(place(name), place("link")).unwrap();
+        link("a");
+        let switch = || {
+            std::fs::remove_file(place("link")).unwrap();
+            link("b");
+        };
+        let bundle = Bundle::load_around(&place("link"), &Device::Cpu, switch).unwrap();
+        assert!(is(&bundle, &a));
+        let bundle = Bundle::load(&place("link"), &Device::Cpu).unwrap();
+        assert!(is(&bundle, &b));
+    }
+
+    #[test]
+    fn a_folder_that_changes_while_it_is_read_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        let [a, b] = two(root.path());
+        let refused = |name: &str, change: &dyn Fn()| {
+            let error = Bundle::load_around(&place("a"), &Device::Cpu, change).unwrap_err();
+            assert!(matches!(error, BundleError::Changed { .. }), "{error}");
+            let words = error.to_string();
+            assert!(
+                words.contains(name) && words.contains("load it again"),
+                "{words}"
+            );
+        };
+        // A file of the other one, which fits; one that cannot be read; one that is gone.
+        let vectors = vectors_file(Stream::Semantic);
+        let (file, other) = (place("a").join(&vectors), place("b").join(&vectors));
+        let whole = std::fs::read(&file).unwrap();
+        let content = std::fs::read(&other).unwrap();
+        refused(&vectors, &|| std::fs::write(&file, &content).unwrap());
+        std::fs::write(&file, &whole).unwrap();
+        refused(&vectors, &|| std::fs::write(&file, "x").unwrap());
+        std::fs::write(&file, &whole).unwrap();
+        refused(&vectors, &|| std::fs::remove_file(&file).unwrap());
+        std::fs::write(&file, &whole).unwrap();
+        assert!(is(&Bundle::load(&place("a"), &Device::Cpu).unwrap(), &a));
+        // Another bundle in its place.
+        let replace = || {
+            std::fs::rename(place("a"), place("old")).unwrap();
+            std::fs::rename(place("b"), place("a")).unwrap();
+        };
+        refused(MANIFEST, &replace);
+        assert!(is(&Bundle::load(&place("a"), &Device::Cpu).unwrap(), &b));
+    }
 }

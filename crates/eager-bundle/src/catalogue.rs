@@ -177,7 +177,8 @@ impl Bundle {
     /// Items of a JSON Lines file that are to be added, an [`Item`] a line.
     ///
     /// # Errors
-    /// When the file cannot be read or has no item; or a line is none, or its id is there already or twice, by its number.
+    /// When the file cannot be read or has no item; or a line is none, or its id is blank, has blanks around it, or is there
+    /// already or twice, by its number.
     pub fn read_new_items(&self, path: &Path) -> Result<Vec<Item>> {
         let mut seen: HashMap<String, usize> = HashMap::new();
         lines(path)?
@@ -188,11 +189,7 @@ impl Bundle {
                     line: number,
                     fault,
                 };
-                let item: Item = serde_json::from_str(&line).map_err(|error| {
-                    fault(format!(
-                        "{error}; expected an item such as {{\"id\": \"…\", \"title\": \"…\"}}"
-                    ))
-                })?;
+                let item = new_item(&line).map_err(fault)?;
                 if self.number(&item.id).is_ok() {
                     let id = &item.id;
                     return Err(fault(format!("item {id:?} is in the catalogue already")));
@@ -295,6 +292,31 @@ impl Bundle {
 fn widest(trie: &CodeTrie) -> usize {
     let children = (0..trie.n_nodes() as u32).map(|node| trie.children(node).len());
     children.max().unwrap_or(1)
+}
+
+/// The item of a line, or what is wrong with it.
+fn new_item(line: &str) -> std::result::Result<Item, String> {
+    let expected = "expected an item such as {\"id\": \"…\", \"title\": \"…\"}";
+    // A list would be read by its places.
+    if !line.trim_start().starts_with('{') {
+        return Err(format!("is no JSON object; {expected}"));
+    }
+    let item: Item = serde_json::from_str(line).map_err(|error| {
+        // Without the parser's own "at line 1", which is not the file's.
+        let words = error.to_string();
+        let message = words.rsplit_once(" at line ");
+        let message = message.map_or(words.as_str(), |(message, _)| message);
+        format!("column {}: {message}; {expected}", error.column())
+    })?;
+    // As in a training's tables, whose readers take the blanks away.
+    match item.id.trim() {
+        "" => Err("field `id` is blank; complete the line or remove it".to_owned()),
+        id if id != item.id => Err(format!(
+            "field `id` is {:?}, expected an id without blanks around it; correct or remove the line",
+            item.id
+        )),
+        _ => Ok(item),
+    }
 }
 
 /// The lines of a file that are not blank, with their numbers; at least one.

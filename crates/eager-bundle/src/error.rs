@@ -30,6 +30,14 @@ pub enum BundleError {
         /// What is wrong with it.
         fault: String,
     },
+    /// A file of the bundle that was another one when it was looked at again.
+    #[error(
+        "{}: was changed or removed while the bundle was read; load it again, when nothing writes there", .path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A bundle of another program's form.
     #[error(
         "{}: a bundle of form {found}, this program reads forms up to {newest}; use the version of eager that wrote it, or \

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 
 use eager_data::TextTemplate;
@@ -169,14 +170,33 @@ impl Manifest {
         }
         Ok(())
     }
+
+    /// Compares a folder again whose manifest had `digest` and whose files were those of it.
+    pub(crate) fn still_there(&self, folder: &Path, digest: &str) -> Result<()> {
+        still(folder, MANIFEST, digest)?;
+        let mut files = self.files.iter();
+        files.try_for_each(|(name, file)| still(folder, name, &file.sha256))
+    }
+}
+
+/// Whether a file has the digest that it had.
+pub(crate) fn still(folder: &Path, name: &str, sha256: &str) -> Result<()> {
+    let path = folder.join(name);
+    match FileDigest::of(&path) {
+        Ok(found) if found.sha256 == sha256 => Ok(()),
+        _ => Err(BundleError::Changed { path }),
+    }
 }
 
 impl FileDigest {
+    /// Of the file as it is read: it is not held in memory.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        let bytes = read(path)?;
+        let mut file = File::open(path).map_err(io(path, "read"))?;
+        let mut hash = Sha256::new();
+        let bytes = std::io::copy(&mut file, &mut hash).map_err(io(path, "read"))?;
         Ok(Self {
-            bytes: bytes.len() as u64,
-            sha256: sha256(&bytes),
+            bytes,
+            sha256: hex(&hash.finalize()),
         })
     }
 }
@@ -195,6 +215,9 @@ pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Erro
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -76,6 +76,86 @@ fn it_comes_back_as_it_was_and_every_altered_file_is_named() {
     assert!(Bundle::load(&folder, &Device::Cpu).is_ok());
 }
 
+/// Everything in a folder, by name.
+fn listed(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<String> = entries
+        .map(|entry| name(entry).into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_save_left_is_removed_by_the_next_of_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let place = |name: &str| root.path().join(name);
+    // Of a process that is gone, and of one that is writing; a download's of another name; of other bundles.
+    let stay = [
+        ".shop.2.1-2.new",
+        ".shop.3-4.new",
+        ".shopping.1-2.new",
+        "shop.2024-12.part",
+    ];
+    for name in [".shop.1-2.new"].iter().chain(&stay) {
+        std::fs::create_dir(place(name)).unwrap();
+        std::fs::write(place(name).join("model.json"), "{").unwrap();
+    }
+    let writing = std::fs::File::open(place(".shop.3-4.new")).unwrap();
+    writing.try_lock().unwrap();
+    let mut bundle = bundle();
+    bundle.save(&place("shop")).unwrap();
+    let mut there = [&stay[..], &["shop"]].concat();
+    there.sort_unstable();
+    assert_eq!(listed(root.path()), there);
+    assert_eq!(listed(&place(".shop.3-4.new")), ["model.json"]);
+    assert_eq!(listed(&place("shop")).len(), 8);
+    // It is written no more.
+    drop(writing);
+    std::fs::rename(place("shop"), place("other")).unwrap();
+    bundle.save(&place("shop")).unwrap();
+    let left = [
+        ".shop.2.1-2.new",
+        ".shopping.1-2.new",
+        "other",
+        "shop",
+        "shop.2024-12.part",
+    ];
+    assert_eq!(listed(root.path()), left);
+}
+
+#[test]
+fn two_saves_at_once_do_not_write_into_each_other() {
+    let root = tempfile::tempdir().unwrap();
+    // A folder above is made.
+    let folder = root.path().join("new/shop");
+    let start = std::sync::Barrier::new(4);
+    let save = |seed: u64| {
+        let mut bundle = eager_fixtures::bundle(ITEMS, seed);
+        start.wait();
+        bundle.save(&folder).map(|()| bundle.digest().to_owned())
+    };
+    let ends: Vec<_> = std::thread::scope(|scope| {
+        let save = &save;
+        let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || save(seed))).collect();
+        let ends = threads.into_iter().map(|thread| thread.join().unwrap());
+        ends.collect()
+    });
+    let (first, others): (Vec<_>, Vec<_>) = ends.into_iter().partition(Result::is_ok);
+    assert_eq!(first.len(), 1);
+    for other in others {
+        assert!(
+            matches!(other, Err(BundleError::Exists { .. })),
+            "{other:?}"
+        );
+    }
+    let bundle = Bundle::load(&folder, &Device::Cpu).unwrap();
+    assert_eq!(Some(bundle.digest()), first[0].as_deref().ok());
+    assert_eq!(listed(&root.path().join("new")), ["shop"]);
+}
+
 #[test]
 fn older_forms_are_read_and_a_newer_one_is_refused_before_its_fields() {
     let root = tempfile::tempdir().unwrap();

@@ -394,6 +394,29 @@ fn what_cannot_be_done_is_said_with_its_line() {
         error.contains(":2: ") && error.contains("expected an item"),
         "{error}"
     );
+    assert!(
+        error.contains(":2: column ") && !error.contains("at line 1"),
+        "{error}"
+    );
+    // Read by their places, they would be items.
+    for other in ["[\"b\"]", "  [\"b\", \"B\"]", "\"b\"", "null"] {
+        let error = said(&format!("{}{other}\n", line("a")), false);
+        assert!(
+            error.contains(":2: is no JSON object; expected an item"),
+            "{error}"
+        );
+    }
+    for blank in ["", " ", "\\t", "\u{a0}"] {
+        let error = said(&format!("{}{}", line("a"), line(blank)), false);
+        assert!(error.contains(":2: field `id` is blank"), "{error}");
+    }
+    for blanks in [" b", "b ", "b\\n", "a "] {
+        let error = said(&format!("{}{}", line("a"), line(blanks)), false);
+        assert!(
+            error.contains(":2: field `id` is \"") && error.contains("without blanks around it"),
+            "{error}"
+        );
+    }
     let error = said("i3\nx\n", true);
     assert!(
         error.contains(":2: item \"x\" is not in the catalogue"),

@@ -22,6 +22,7 @@ mod split;
 mod statistics;
 pub mod survey;
 mod windows;
+mod words;
 
 pub use acquire::{Acquired, Places, Progress, SourceFile, acquire};
 pub use dataset::Dataset;
@@ -37,3 +38,4 @@ pub use source::{Columns, FileRef, Package, Source};
 pub use split::{Example, Split};
 pub use statistics::{Expected, Statistics, counted, thousands};
 pub use windows::{Batch, Batches, WINDOW, Windows};
+pub use words::plain_words;

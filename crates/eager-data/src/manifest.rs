@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use toml::Value;
 
 use crate::item::TextTemplate;
 use crate::prepare::PrepareConfig;
 use crate::source::Source;
 use crate::statistics::Expected;
-use crate::{DataError, Result};
+use crate::{DataError, Result, plain_words};
 
 /// One dataset's description, as `datasets/<name>.toml` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,12 +145,32 @@ impl Manifest {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let manifest: Self = toml::from_str(text).map_err(|error| DataError::Manifest {
+        let fault = |message: String| DataError::Manifest {
             path: path.to_owned(),
-            message: error.to_string(),
+            message,
+        };
+        let manifest: Self = toml::from_str(text).map_err(|error: toml::de::Error| {
+            // They stand below a drawing of the place.
+            let words = error.message();
+            fault(error.to_string().replace(words, &plain_words(words)))
         })?;
+        let given = toml::from_str(text).map(Value::Table);
+        if let (Ok(given), Ok(read)) = (given, Value::try_from(&manifest))
+            && let Some(path) = list_for_section(&given, &read)
+        {
+            return Err(fault(format!(
+                "`{path}` has keys of its own, and is a list here; write `key = value` for each below it"
+            )));
+        }
         manifest.validate(path)?;
         Ok(manifest)
+    }
+
+    /// Whether a dataset, or anything else that becomes a folder, can be called so.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
     }
 
     fn validate(&self, path: &Path) -> Result<()> {
@@ -157,13 +178,7 @@ impl Manifest {
             path: path.to_owned(),
             message,
         };
-        let plain = |name: &str| {
-            !name.is_empty()
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        };
-        if !plain(&self.name) || self.name.starts_with('.') {
+        if !Self::is_name(&self.name) {
             return Err(fault(format!(
                 "`name` is `{}`; it becomes a folder: use letters, digits, - and _",
                 self.name
@@ -195,6 +210,29 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// The path of what is given as a list and read as a section: serde took its values for the section's keys, in their order.
+fn list_for_section(given: &Value, read: &Value) -> Option<String> {
+    let below = |key: String, given, read| {
+        let path = list_for_section(given, read)?;
+        Some(if path.is_empty() {
+            key
+        } else {
+            format!("{key}.{path}")
+        })
+    };
+    match (given, read) {
+        (Value::Array(_), Value::Table(_)) => Some(String::new()),
+        (Value::Table(given), Value::Table(read)) => given
+            .iter()
+            .find_map(|(key, value)| below(key.clone(), value, read.get(key)?)),
+        (Value::Array(given), Value::Array(read)) => {
+            let mut pairs = given.iter().zip(read).enumerate();
+            pairs.find_map(|(i, (given, read))| below(i.to_string(), given, read))
+        }
+        _ => None,
     }
 }
 
@@ -246,6 +284,10 @@ mod tests {
             ),
             (good.replace("demo", "xml"), "xml"),
             (format!("{good}[prepare]\nuser_core = 2\n"), "user_core"),
+            (
+                format!("{good}[prepare]\nuser_core = \"two\"\n"),
+                "found string \"two\", expected a whole number from 0 up",
+            ),
             (format!("{good}[text]\nparts = [\"{{title\"]\n"), "`{`"),
             (
                 format!("{good}[text]\nparts = [\"{{titel}}\"]\n"),
@@ -273,6 +315,45 @@ mod tests {
             message.contains("amazon-books") && message.contains("movielens-100k"),
             "{message}"
         );
+    }
+
+    /// serde would take a list for a section, and its values for the first keys.
+    #[test]
+    fn a_list_is_no_section() {
+        let parse = |text: &str| {
+            let manifest = Manifest::parse(text, Path::new("mine.toml"));
+            manifest.map_err(|error| error.to_string())
+        };
+        let table = "name = \"mine\"\ntitle = \"t\"\n[[source]]\nformat = \"table\"\n\
+                     interactions = { name = \"a.csv\" }\ncolumns = { user = \"u\", item = \"i\" }\n";
+        assert!(parse(table).is_ok());
+        let above = |line: &str| table.replace("[[source]]", &format!("{line}\n[[source]]"));
+        let columns = |list: &str| table.replace("{ user = \"u\", item = \"i\" }", list);
+        for (text, words) in [
+            (above("prepare = [5, 5]"), "`prepare` has keys of its own"),
+            (above("prepare = []"), "`prepare` has keys"),
+            (
+                above("prepare.ties = { shuffle = [1] }"),
+                "`prepare.ties.shuffle` has keys",
+            ),
+            (
+                above("prepare.split = { global-time = [0.9] }"),
+                "`prepare.split.global-time` has keys",
+            ),
+            (above("text = [[\"{id}\"]]"), "`text` has keys"),
+            (columns("[\"u\", \"i\"]"), "`source.0.columns` has keys"),
+            // Of these serde reads none.
+            (above("settings = [1]"), "found a list, expected"),
+        ] {
+            let message = parse(&text).unwrap_err();
+            assert!(
+                message.starts_with("mine.toml: ") && message.contains(words),
+                "{text}: {message}"
+            );
+        }
+        // The settings' own lists are the run's.
+        let settings = parse(&above("settings = { behaviour = { windows = [1, 2] } }"));
+        assert!(settings.is_ok());
     }
 
     /// A name in the text's braces that no item can have is an error, which says what names there are.

@@ -57,10 +57,14 @@ impl Hub {
     /// A client, unless the environment forbids it.
     ///
     /// # Errors
-    /// [`HubError::Offline`].
+    /// [`HubError::Offline`]; [`HubError::TokenText`] where the token is none.
     pub fn client(&self) -> Result<Client> {
         if self.offline {
             return Err(HubError::Offline);
+        }
+        if let Some(Token(Err(place))) = &self.token {
+            let place = place.clone();
+            return Err(HubError::TokenText { place });
         }
         let config = Agent::config_builder()
             .timeout_resolve(Some(REACH))
@@ -96,8 +100,8 @@ impl Client {
     /// The request with the token, where there is one.
     pub(crate) fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         match &self.token {
-            Some(Token(token)) => request.header("authorization", format!("Bearer {token}")),
-            None => request,
+            Some(Token(Ok(token))) => request.header("authorization", format!("Bearer {token}")),
+            _ => request,
         }
     }
 
@@ -109,9 +113,12 @@ impl Client {
     ) -> Result<Response<Body>> {
         let mut pauses = PAUSES.iter();
         loop {
-            let found = self.once(call, send());
+            let answer = send();
+            // A request that is none, of a wrong address for instance, is none the next time either.
+            let sent = !matches!(&answer, Err(ureq::Error::Http(_) | ureq::Error::BadUri(_)));
+            let found = self.once(call, answer);
             let again = match &found {
-                Err(HubError::Unreachable { .. }) => true,
+                Err(HubError::Unreachable { .. }) => sent,
                 Err(HubError::Status { status, .. }) => *status == 429 || *status >= 500,
                 _ => false,
             };

@@ -27,17 +27,22 @@ impl Client {
     /// The commit that a branch, a tag or the beginning of a commit names now.
     ///
     /// # Errors
-    /// When the repository or the revision is not there, or may not be read.
+    /// When the repository or the revision is not there, or may not be read; [`HubError::Revision`] for a text that is none.
     pub fn commit_of(&self, repository: &RepositoryName, revision: &str) -> Result<String> {
         #[derive(Deserialize)]
         struct Info {
             sha: String,
         }
+        // A segment of these is none, or leads elsewhere.
+        if ["", ".", ".."].contains(&revision) {
+            let revision = revision.to_owned();
+            return Err(HubError::Revision { revision });
+        }
         let call = Call::new(repository, revision, "");
-        let revision = revision.replace('/', "%2F");
         let url = format!(
-            "{}/api/models/{repository}/revision/{revision}",
-            self.endpoint()
+            "{}/api/models/{repository}/revision/{}",
+            self.endpoint(),
+            segment(revision)
         );
         let answer = self.ask(call, || self.signed(self.agent.get(&url)).call())?;
         Ok(Self::json::<Info>(call, answer)?.sha)
@@ -168,8 +173,21 @@ impl Client {
     }
 
     fn address(&self, repository: &RepositoryName, commit: &str, file: &str) -> String {
+        let file: Vec<String> = file.split('/').map(segment).collect();
+        let (commit, file) = (segment(commit), file.join("/"));
         format!("{}/{repository}/resolve/{commit}/{file}", self.endpoint())
     }
+}
+
+/// A text as one segment of an address: all but the unreserved characters of RFC 3986 escaped.
+fn segment(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escaped).collect()
 }
 
 /// SHA-256 of the whole file.

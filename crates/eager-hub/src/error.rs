@@ -22,6 +22,21 @@ pub enum HubError {
     /// The hub is not to be asked.
     #[error("HF_HUB_OFFLINE is set, and this needs the hub; unset it")]
     Offline,
+    /// A token with characters that no token has, and no request can carry.
+    #[error(
+        "{place}: is no token, it has characters that are not visible ASCII (a blank or a line break within it, for instance); \
+         give the token alone, as the hub shows it"
+    )]
+    TokenText {
+        /// Where it is from: a variable or a file.
+        place: String,
+    },
+    /// No name of a branch, a tag or a commit.
+    #[error("{revision:?} is no revision; expected a branch, a tag or a commit, such as main")]
+    Revision {
+        /// What was given.
+        revision: String,
+    },
     /// There is no folder for the cache.
     #[error("there is no home folder for the hub's cache; set HF_HOME")]
     NoCache,

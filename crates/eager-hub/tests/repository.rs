@@ -245,6 +245,58 @@ fn who_may_not_is_told_what_to_do() {
 }
 
 #[test]
+fn names_stay_within_their_segment_of_an_address() {
+    let (hub, name) = (MockHub::start(), name());
+    let client = client(&hub, WRITES);
+    client.create(&name, false).unwrap();
+    hub.requests();
+    // Cut at `?` or `#`, these would be the branch main.
+    for (revision, segment) in [
+        ("main?x", "main%3Fx"),
+        ("main#x", "main%23x"),
+        ("refs/pr/1", "refs%2Fpr%2F1"),
+        ("a b%2F\\é\n-._~", "a%20b%252F%5C%C3%A9%0A-._~"),
+    ] {
+        let error = client.commit_of(&name, revision).unwrap_err();
+        assert!(matches!(error, HubError::NoRevision { .. }), "{error}");
+        let path = format!("GET /api/models/me/shop/revision/{segment}");
+        assert_eq!(hub.requests(), [path]);
+    }
+    let error = client.read(&name, "main#x", "a/b c?.json").unwrap_err();
+    assert!(error.to_string().contains("main#x"), "{error}");
+    assert_eq!(
+        hub.requests(),
+        ["GET /me/shop/resolve/main%23x/a/b%20c%3F.json"]
+    );
+    for revision in ["", ".", ".."] {
+        let words = client.commit_of(&name, revision).unwrap_err().to_string();
+        let expected = format!("{revision:?} is no revision; expected a branch");
+        assert!(words.starts_with(&expected), "{words}");
+    }
+    assert!(hub.requests().is_empty());
+}
+
+#[test]
+fn a_request_that_is_none_is_not_tried_again() {
+    let hub = Hub {
+        endpoint: Some("no address".to_owned()),
+        ..Hub::default()
+    };
+    let start = std::time::Instant::now();
+    let error = hub
+        .client()
+        .unwrap()
+        .commit_of(&name(), "main")
+        .unwrap_err();
+    let words = error.to_string();
+    assert!(
+        words.contains("no address") && words.contains("HF_ENDPOINT"),
+        "{words}"
+    );
+    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_download_is_whole_or_not_there_and_taken_up_where_it_broke_off() {
     let folder = tempfile::tempdir().unwrap();
     let (hub, name) = (MockHub::start(), name());

@@ -1,6 +1,5 @@
 //! What goes wrong: on the way to a running server ([`ServeError`]), and with a request ([`ApiError`]).
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,7 +9,9 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use eager_bundle::BundleError;
+use eager_data::plain_words;
 use serde::Serialize;
+use serde_path_to_error::Path;
 use utoipa::ToSchema;
 
 /// `Result` with this crate's error.
@@ -53,6 +54,16 @@ pub enum ServeError {
     Name {
         /// The name.
         name: String,
+    },
+    /// A limit of [`Config`](crate::Config) that is none.
+    #[error("{name} is {found}, expected 1 to {most}")]
+    Limit {
+        /// Its name there.
+        name: &'static str,
+        /// What it is.
+        found: usize,
+        /// What it may be at most.
+        most: usize,
     },
     /// A token that cannot be used.
     #[error("the token of {origin} {fault}")]
@@ -130,18 +141,12 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message).at(field)
     }
 
-    /// A field that serde refuses, or misses.
-    pub(crate) fn of_field<E: fmt::Display>(
-        status: StatusCode,
-        code: &'static str,
-        error: &serde_path_to_error::Error<E>,
-    ) -> Self {
-        let words = error.inner().to_string();
-        let fault = Self::new(status, code, plain(&words));
-        let named = || in_quotes(&words, MISSING).or_else(|| in_quotes(&words, TWICE));
-        match error.path().to_string() {
+    /// A field that serde refuses, or misses, or has twice: its path, and serde's words.
+    fn of_field(status: StatusCode, code: &'static str, path: &Path, words: &str) -> Self {
+        let fault = Self::new(status, code, plain_words(words));
+        match path.to_string() {
             path if path != "." => fault.at(path),
-            _ => match named() {
+            _ => match named(words) {
                 Some(field) => fault.at(field),
                 None => fault,
             },
@@ -258,12 +263,20 @@ impl From<JsonRejection> for ApiError {
                 "bad_body",
                 format!("the body could not be read: {}", rejection.body_text()),
             ),
-            // Of an object any fields are read at first.
-            JsonRejection::JsonDataError(_) => Self::new(
-                rejection.status(),
-                "bad_field",
-                "the body has to be a JSON object; /docs lists its fields",
-            ),
+            JsonRejection::JsonDataError(_) => {
+                let status = rejection.status();
+                match path_error::<serde_json::Error>(&rejection) {
+                    Some(error) => {
+                        let (path, error) = (error.path(), error.inner());
+                        let words = error.to_string();
+                        // A field is told by its path, not by line and column.
+                        let place = format!(" at line {} column {}", error.line(), error.column());
+                        let words = words.strip_suffix(&place).unwrap_or(&words);
+                        Self::of_field(status, "bad_field", path, words)
+                    }
+                    None => Self::new(status, "bad_field", rejection.body_text()),
+                }
+            }
             _ => match path_error::<serde_json::Error>(&rejection) {
                 Some(error) => Self::new(rejection.status(), "bad_json", error.inner().to_string()),
                 None => Self::new(rejection.status(), "bad_json", rejection.body_text()),
@@ -276,7 +289,10 @@ impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
         let (status, code) = (StatusCode::BAD_REQUEST, "bad_query");
         match path_error::<serde::de::value::Error>(&rejection) {
-            Some(error) => Self::of_field(status, code, error),
+            Some(error) => {
+                let words = error.inner().to_string();
+                Self::of_field(status, code, error.path(), &words)
+            }
             None => Self::new(status, code, rejection.body_text()),
         }
     }
@@ -294,7 +310,7 @@ impl From<PathRejection> for ApiError {
                 fault("the segment is not UTF-8".to_owned()).at(key)
             }
             // An id may be any text: the stream alone is one of a few.
-            ErrorKind::Message(words) => fault(plain(&words)).at("stream"),
+            ErrorKind::Message(words) => fault(plain_words(&words)).at("stream"),
             other => fault(other.to_string()),
         }
     }
@@ -314,54 +330,9 @@ fn path_error<'a, E: std::error::Error + 'static>(
     None
 }
 
-const MISSING: &str = "missing field";
-const TWICE: &str = "duplicate field";
-
-/// What serde says, in words that are not Rust's.
-fn plain(words: &str) -> String {
-    const COUNT: &str = "a whole number from 0 up";
-    if let Some(field) = in_quotes(words, MISSING) {
-        return format!("{field} is missing");
-    }
-    if let Some(field) = in_quotes(words, TWICE) {
-        return format!("{field} is there twice");
-    }
-    let Some((found, expected)) = words.rsplit_once(", expected ") else {
-        return match words {
-            // Numbers of a query are read by Rust itself.
-            "invalid digit found in string" | "cannot parse integer from empty string" => {
-                format!("expected {COUNT}")
-            }
-            "number too large to fit in target type" => "the number is too large".to_owned(),
-            other => other.to_owned(),
-        };
-    };
-    let expected = match expected {
-        "usize" => COUNT,
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "string or map" => "a string",
-        other => other,
-    };
-    let found = match found.split_once(": ") {
-        Some(("invalid type" | "invalid value", value)) => {
-            let value = match value {
-                "map" => "an object",
-                "sequence" => "a list",
-                other => other,
-            };
-            format!("found {value}")
-        }
-        _ => match found.strip_prefix("unknown variant ") {
-            Some(name) => format!("there is no {name}"),
-            None => found.to_owned(),
-        },
-    };
-    format!("{found}, expected {expected}")
-}
-
-/// The name in `words`, where they are `start` and a name in back quotes.
-fn in_quotes<'a>(words: &'a str, start: &str) -> Option<&'a str> {
-    let name = words.strip_prefix(start)?.trim_start();
-    name.strip_prefix('`')?.strip_suffix('`')
+/// The field that serde misses, or has twice.
+fn named(words: &str) -> Option<&str> {
+    let mut starts = ["missing field `", "duplicate field `"].into_iter();
+    let field = starts.find_map(|start| words.strip_prefix(start))?;
+    field.strip_suffix('`')
 }

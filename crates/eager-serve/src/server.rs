@@ -16,11 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt as _;
 
 use crate::patience::Patient;
-use crate::{App, Result, ServeError, router};
+use crate::{App, Config, Result, ServeError, router};
 
 /// How long a client may take for a request's head, a connection may do nothing, and an answer may wait for a client that does
 /// not read it.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+// A semaphore of more panics.
+const _: () = assert!(Config::MOST <= Semaphore::MAX_PERMITS);
 
 /// Takes an address, so that one that is taken is said before anything is loaded.
 ///
@@ -248,7 +251,6 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
-    use crate::Config;
 
     #[cfg(unix)]
     #[test]

@@ -34,8 +34,10 @@ impl App {
     /// Opens every model with `open` and starts the workers.
     ///
     /// # Errors
-    /// When a model cannot be opened or does not answer, two have one name, or a thread cannot be started.
+    /// When a limit is out of its range, a model cannot be opened or does not answer, two have one name, or a thread cannot be
+    /// started.
     pub fn new(config: Config, sources: &[Source], open: Box<Open>) -> Result<Arc<Self>> {
+        config.check()?;
         let models = Arc::new(Models::open(sources, open, config.workers)?);
         let metrics = Arc::new(Metrics::new(&models));
         let queue = Arc::new(Queue::new(

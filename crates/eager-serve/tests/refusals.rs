@@ -44,8 +44,13 @@ async fn refused(
         "sequence",
         "deserialize",
         "digit",
+        "expected unit",
     ] {
         assert!(!message.contains(of_rust), "{about}: {message}");
+    }
+    // A field is told by its path.
+    if code == "bad_field" {
+        assert!(!message.contains(" at line "), "{about}: {message}");
     }
     message.to_owned()
 }
@@ -99,7 +104,7 @@ async fn bad_input_is_named() {
         ..Config::default()
     };
     let served = Served::one(config);
-    let bodies: [(Value, u16, &str, Option<&str>); 27] = [
+    let bodies: [(Value, u16, &str, Option<&str>); 31] = [
         (json!({}), 422, "bad_field", Some("history")),
         (json!([]), 422, "bad_field", None),
         (json!(null), 422, "bad_field", None),
@@ -183,6 +188,31 @@ async fn bad_input_is_named() {
             "bad_field",
             Some("list"),
         ),
+        (
+            json!({"history": ["i1"], "list": null}),
+            422,
+            "bad_field",
+            Some("list"),
+        ),
+        // What serde would take for the name alone.
+        (
+            json!({"history": ["i1"], "list": {"merged": null}}),
+            422,
+            "bad_field",
+            Some("list"),
+        ),
+        (
+            json!({"history": ["i1"], "list": {"merged": 1}}),
+            422,
+            "bad_field",
+            Some("list"),
+        ),
+        (
+            json!({"history": ["i1"], "unknown": {"skip": null}}),
+            422,
+            "bad_field",
+            Some("unknown"),
+        ),
         (json!({"history": {}}), 422, "bad_field", Some("history")),
         (
             json!({"history": ["i1"], "beams": 3}),
@@ -248,15 +278,48 @@ async fn bad_input_is_named() {
     }
     let deep = json("/v1/recommend", "[".repeat(900));
     refused(&served, deep, 422, "bad_field", None).await;
-    let deep = format!("{{\"history\": {}", "[".repeat(900));
-    refused(&served, json("/v1/recommend", deep), 400, "bad_json", None).await;
+    // At the first that is no id, before what is missing at the end.
+    let deep = json(
+        "/v1/recommend",
+        format!("{{\"history\": {}", "[".repeat(900)),
+    );
+    refused(&served, deep, 422, "bad_field", Some("history[0]")).await;
+    for (path, body, field) in [
+        ("recommend", r#"{"history": ["i1"], "k": 3, "k": 5}"#, "k"),
+        (
+            "recommend",
+            r#"{"history": ["i1"], "history": ["i2"]}"#,
+            "history",
+        ),
+        (
+            "recommend",
+            r#"{"list": "merged", "list": "semantic", "history": ["i1"]}"#,
+            "list",
+        ),
+        (
+            "explain",
+            r#"{"items": ["i1"], "history": ["i1"], "items": ["i2"]}"#,
+            "items",
+        ),
+        ("admin/reload", r#"{"model": null, "model": "0"}"#, "model"),
+    ] {
+        let request = json(&format!("/v1/{path}"), body);
+        let message = refused(&served, request, 422, "bad_field", Some(field)).await;
+        assert_eq!(message, format!("{field} is there twice"));
+    }
     for (field, value, words) in [
         (
             "k",
             json!(-1),
             "found integer `-1`, expected a whole number from 0 up",
         ),
-        ("deny", json!({}), "found an object, expected a list"),
+        ("deny", json!({}), "found keys with values, expected a list"),
+        (
+            "list",
+            json!({"merged": 1}),
+            "found keys with values, expected a string",
+        ),
+        ("list", json!(7), "found integer `7`, expected a string"),
         (
             "exclude_seen",
             json!([]),
@@ -274,6 +337,12 @@ async fn bad_input_is_named() {
         let message = refused(&served, request, 422, "bad_field", Some(field)).await;
         assert_eq!(message, words);
     }
+    let list = json("/v1/recommend", json!(["i1"]));
+    let message = refused(&served, list, 422, "bad_field", None).await;
+    assert_eq!(
+        message,
+        "found a list, expected a JSON object; /docs lists its fields"
+    );
     let missing = json("/v1/explain", json!({"history": ["i1"]}));
     let message = refused(&served, missing, 422, "bad_field", Some("items")).await;
     assert_eq!(message, "items is missing");
@@ -650,4 +719,74 @@ fn a_server_that_cannot_start_says_why() {
         matches!(error, ServeError::Bind { .. }) && error.to_string().contains("--bind"),
         "{error}"
     );
+}
+
+#[test]
+fn a_limit_out_of_its_range_is_said() {
+    let usual = Config::default;
+    let configs = [
+        (
+            "max_connections",
+            Config {
+                max_connections: usize::MAX,
+                ..usual()
+            },
+        ),
+        (
+            "max_connections",
+            Config {
+                max_connections: 0,
+                ..usual()
+            },
+        ),
+        (
+            "workers",
+            Config {
+                workers: 100_000_000,
+                ..usual()
+            },
+        ),
+        (
+            "workers",
+            Config {
+                workers: 0,
+                ..usual()
+            },
+        ),
+        (
+            "max_k",
+            Config {
+                max_k: Config::MOST + 1,
+                ..usual()
+            },
+        ),
+        (
+            "max_body",
+            Config {
+                max_body: usize::MAX,
+                ..usual()
+            },
+        ),
+    ];
+    for (name, config) in configs {
+        let error = App::new(config, &[], Box::new(common::open)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            matches!(error, ServeError::Limit { .. })
+                && text.starts_with(name)
+                && text.contains("expected 1 to "),
+            "{text}"
+        );
+    }
+    let most = Config {
+        max_body: Config::MOST_BYTES,
+        max_history: Config::MOST,
+        max_k: Config::MOST,
+        max_queue: Config::MOST,
+        max_batch: Config::MOST,
+        max_connections: Config::MOST,
+        workers: 1,
+        ..usual()
+    };
+    assert!(App::new(most, &[], Box::new(common::open)).is_ok());
 }

@@ -12,7 +12,7 @@ use eager_data::Dataset;
 use eager_infer::{InferConfig, Recommender};
 use eager_model::{PerStream, Stream};
 
-use crate::cli::print;
+use crate::cli::{free, print};
 use crate::config::{Config, EvalConfig, HeldOut, TreesConfig};
 use crate::page::run_name;
 use crate::report::Report;
@@ -197,8 +197,9 @@ impl Export {
     /// Writes the bundle and prints its folder.
     ///
     /// # Errors
-    /// When the run is not trained, or the bundle is there already.
+    /// [`Usage`](crate::cli::Usage) when something is at the bundle's place; when the run is not trained.
     pub fn run(&self) -> Result<()> {
+        free(&self.out)?;
         if self.run.join("bundle.json").exists() {
             bail!(
                 "{}: is a bundle already; copy its folder",

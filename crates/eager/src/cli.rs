@@ -1,15 +1,16 @@
 //! The command line of `eager`, which `cargo xtask` hands its commands to: options, exit codes, where output goes.
 //!
 //! Results go to standard output, everything else (log, progress, reports on the way) to standard error. Exit code 0: done;
-//! 1: something failed; 2: wrong usage, which includes a config or dataset that is none.
+//! 1: something failed; 2: wrong usage, which includes a config or dataset that is none, a device that is not there, and a
+//! place that is taken.
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use candle_core::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -210,7 +211,7 @@ impl DeviceKind {
     /// Opens the device.
     ///
     /// # Errors
-    /// When this build or this machine has none.
+    /// [`Usage`] when this build or this machine has none.
     pub fn open(self) -> Result<Device> {
         let device = match self {
             Self::Cpu => return Ok(Device::Cpu),
@@ -221,9 +222,10 @@ impl DeviceKind {
             Self::Metal => Device::new_metal(0),
         };
         let name = self.name();
-        device.with_context(|| {
+        let device = device.with_context(|| {
             format!("no {name} device: it takes a build with `--features {name}` and a machine that has one")
-        })
+        });
+        device.map_err(|error| Usage::new(&error).into())
     }
 }
 
@@ -285,6 +287,19 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Makes sure that nothing is where a new folder is to be: said before the work, not after it.
+///
+/// # Errors
+/// [`Usage`] where something is.
+pub(crate) fn free(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        let folder = folder.display();
+        let words = anyhow!("{folder}: is there already; give another folder");
+        return Err(Usage::new(&words).into());
+    }
+    Ok(())
+}
 
 /// Whether the reader of standard output went away, as `| head` does when it has its lines. The error cannot be asked: libraries
 /// hide the cause in theirs, and other pipes break too.

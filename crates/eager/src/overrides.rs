@@ -8,9 +8,12 @@ use std::num::{IntErrorKind, ParseIntError};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use eager_data::plain_words;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
+
+const UNWRITABLE: &str = "the config cannot be written as TOML";
 
 /// `base` with the keys of `dataset` (a manifest's settings), then of `file`, then of `sets` (each `a.b.c=value`) in place
 /// of its own.
@@ -20,14 +23,15 @@ use toml::{Table, Value};
 /// quotes.
 ///
 /// # Errors
-/// When the file cannot be read or is no TOML, a set is not `key=value`, or a key or value is none that `T` knows.
+/// When the file cannot be read or is no TOML, a set is not `key=value`, a key or value is none that `T` knows, or a list
+/// stands for a table.
 pub fn resolve<T: Serialize + DeserializeOwned>(
     base: &T,
     dataset: &Table,
     file: Option<&Path>,
     sets: &[String],
 ) -> Result<T> {
-    let table = Table::try_from(base).context("the base config cannot be written as TOML")?;
+    let table = Table::try_from(base).context(UNWRITABLE)?;
     let mut table = checked::<T>(table, dataset.clone(), "[settings] of the manifest")?;
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
@@ -44,23 +48,67 @@ pub fn resolve<T: Serialize + DeserializeOwned>(
 }
 
 /// `under` with `over` merged into it, if that is a `T`.
-fn checked<T: DeserializeOwned>(under: Table, over: Table, origin: &str) -> Result<Table> {
+fn checked<T: Serialize + DeserializeOwned>(
+    under: Table,
+    over: Table,
+    origin: &str,
+) -> Result<Table> {
+    let no_list_for_a_table = |tables: &Table| match list_for_table(tables, &over) {
+        Some((path, table)) => Err(has_keys(origin, &path.join("."), &keys_of(table, &path))),
+        None => Ok(()),
+    };
+    no_list_for_a_table(&under)?;
     let mut merged = under.clone();
     merge(&mut merged, over.clone());
-    let Err(error) = merged.clone().try_into::<T>() else {
-        return Ok(merged);
+    let error = match merged.clone().try_into::<T>() {
+        Ok(read) => {
+            // A choice with keys that was not chosen before, such as `ties = { shuffle = [1] }`.
+            no_list_for_a_table(&Table::try_from(&read).context(UNWRITABLE)?)?;
+            return Ok(merged);
+        }
+        Err(error) => error,
     };
     // The first key that fails alone is the one to name; where none does, only their combination is wrong.
     for (path, value) in leaves(&over) {
         let mut alone = under.clone();
-        merge(&mut alone, nest(&path, value));
+        merge(&mut alone, nest(&path, value.clone()));
         if let Err(error) = alone.try_into::<T>() {
-            let message = error.message().trim_end();
-            let hint = nearest(&under, &path, message);
-            return Err(anyhow!("{origin}: `{}`: {message}{hint}", path.join(".")));
+            let name = path.join(".");
+            if let Some(keys) = keys_below::<T>(&under, &path, &value, error.message()) {
+                return Err(has_keys(origin, &name, &keys));
+            }
+            let hint = nearest(&under, &path, error.message());
+            let message = plain_words(error.message());
+            return Err(anyhow!("{origin}: `{name}`: {message}{hint}"));
         }
     }
-    Err(anyhow!("{origin}: {}", error.message()))
+    Err(anyhow!("{origin}: {}", plain_words(error.message())))
+}
+
+fn has_keys(origin: &str, name: &str, keys: &str) -> anyhow::Error {
+    anyhow!("{origin}: `{name}` has keys of its own; set {keys}")
+}
+
+/// The table's keys, with the path to them.
+fn keys_of(table: &Table, path: &[String]) -> String {
+    let name = path.join(".");
+    let keys: Vec<String> = table.keys().map(|key| format!("`{name}.{key}`")).collect();
+    keys.join(", ")
+}
+
+/// The table among `tables` that has a list in its place in `over`, and its path. serde would take the list's values for the
+/// table's keys, in their order.
+fn list_for_table<'a>(tables: &'a Table, over: &Table) -> Option<(Vec<String>, &'a Table)> {
+    over.iter().find_map(|(key, value)| {
+        let table = tables.get(key)?.as_table()?;
+        let (mut path, table) = match value {
+            Value::Array(_) => (vec![], table),
+            Value::Table(over) => list_for_table(table, over)?,
+            _ => return None,
+        };
+        path.insert(0, key.clone());
+        Some((path, table))
+    })
 }
 
 fn merge(into: &mut Table, over: Table) {
@@ -124,6 +172,33 @@ fn parse_set(set: &str) -> Result<Table> {
     );
     let value = parsed.unwrap_or_else(|| Value::String(text.to_owned()));
     Ok(nest(&path, value))
+}
+
+/// The keys below `path`, where it was given one value but is a table, or a choice with keys (`split = "global-time"`).
+fn keys_below<T: DeserializeOwned>(
+    under: &Table,
+    path: &[String],
+    value: &Value,
+    message: &str,
+) -> Option<String> {
+    let name = path.join(".");
+    if message.contains("expected struct variant") {
+        // Which keys it has, only its type knows: an empty table of it lacks the first.
+        let choice = value.as_str()?;
+        let mut alone = under.clone();
+        let below = [path, &[choice.to_owned()]].concat();
+        merge(&mut alone, nest(&below, Value::Table(Table::new())));
+        let error = alone.try_into::<T>().err()?;
+        let key = error.message().trim().strip_prefix("missing field `")?;
+        return Some(format!("`{name}.{choice}.{}`", key.strip_suffix('`')?));
+    }
+    if !message.contains("expected struct") {
+        return None;
+    }
+    let table = path
+        .iter()
+        .try_fold(under, |table, key| table.get(key)?.as_table())?;
+    Some(keys_of(table, path))
 }
 
 /// `; did you mean …?` where a key of `path` is unknown and a known one is near.
@@ -273,16 +348,71 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named() {
-        assert!(fault(&["seed=many"]).starts_with("--set seed=many: `seed`: invalid type: string"));
+        for (key, value, found) in [
+            ("seed", "many", "string \"many\""),
+            ("text.depth", "abc", "string \"abc\""),
+            ("seed.x", "1", "keys with values"),
+        ] {
+            assert_eq!(
+                fault(&[&format!("{key}={value}")]),
+                format!(
+                    "--set {key}={value}: `{key}`: found {found}, expected a whole number from 0 up"
+                )
+            );
+        }
         let message = fault(&["seed=18446744073709551615"]);
         assert!(
             message.contains("too large; the largest is 9223372036854775807"),
             "{message}"
         );
-        assert!(fault(&["seed.x=1"]).contains("`seed.x`: invalid type: map"));
-        assert!(fault(&["prepare.order=best"]).contains("unknown variant `best`"));
+        assert_eq!(
+            fault(&["prepare.split=global-time"]),
+            "--set prepare.split=global-time: `prepare.split` has keys of its own; set `prepare.split.global-time.quantile`"
+        );
+        assert_eq!(
+            fault(&["text=lsa"]),
+            "--set text=lsa: `text` has keys of its own; set `text.encoder`, `text.rate`, `text.widths`"
+        );
+        assert!(
+            fault(&["prepare.order=best"])
+                .contains("there is no `best`, expected `time` or `file`")
+        );
         for set in ["seed", "=1", "text..rate=1"] {
             assert!(fault(&[set]).contains("expected key=value"), "{set}");
         }
+    }
+
+    /// serde would take its values for the section's keys, in their order.
+    #[test]
+    fn a_list_is_no_section() {
+        let keys = "`text` has keys of its own; set `text.encoder`, `text.rate`, `text.widths`";
+        for list in ["[]", "[\"lsa\"]", "[\"lsa\", 0.5]", "[1, 2]"] {
+            let set = format!("text={list}");
+            assert_eq!(fault(&[&set]), format!("--set {set}: {keys}"));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("my.toml");
+        std::fs::write(&file, "seed = 3\ntext = [\"lsa\", 0.5]\n").unwrap();
+        let refused = |dataset: &Table, file: Option<&Path>| {
+            let refused = resolve(&Config::default(), dataset, file, &[]);
+            refused.unwrap_err().to_string()
+        };
+        let error = refused(&Table::new(), Some(file.as_path()));
+        assert!(error.ends_with(&format!("my.toml: {keys}")), "{error}");
+        let dataset = toml::from_str("text = [\"lsa\"]").unwrap();
+        let error = refused(&dataset, None);
+        assert_eq!(error, format!("[settings] of the manifest: {keys}"));
+
+        // Where the section is one of a choice that is not taken, too.
+        let message = fault(&["prepare.ties={shuffle=[1]}"]);
+        assert!(
+            message.ends_with(
+                "`prepare.ties.shuffle` has keys of its own; set `prepare.ties.shuffle.seed`"
+            ),
+            "{message}"
+        );
+        let message = fault(&["prepare=[5, 5]"]);
+        assert!(message.contains("`prepare.user_core`"), "{message}");
+        assert_eq!(set(&["text.widths=[3, 4]"]).unwrap().text.widths, [3, 4]);
     }
 }

@@ -1,7 +1,8 @@
 //! `eager serve`: bundles and runs over HTTP, by [`eager_serve`].
 
+use std::env::VarError;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{IntErrorKind, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use eager_serve::{App, Config, Open, Source, Token};
 
 use crate::bundle;
 use crate::cli::{DeviceKind, Usage, chain};
-use crate::recommend::one_or_more;
 
 /// Which models, where, and within which limits.
 #[derive(Debug, Args)]
@@ -33,31 +33,31 @@ pub struct Serve {
     pub token_file: Option<PathBuf>,
 
     /// Threads that compute; otherwise as many as there are cores
-    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", value_parser = up_to(Config::MOST_WORKERS))]
     pub workers: Option<NonZeroUsize>,
 
     /// Most queries that a worker answers in one pass
-    #[arg(long, value_name = "N", default_value = "16", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = up_to(Config::MOST))]
     pub max_batch: NonZeroUsize,
 
     /// Requests that may wait for a worker; one more is answered 429
-    #[arg(long, value_name = "N", default_value = "256", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "256", value_parser = up_to(Config::MOST))]
     pub max_queue: NonZeroUsize,
 
     /// Connections open at a time; further ones wait
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = up_to(Config::MOST))]
     pub max_connections: NonZeroUsize,
 
     /// Longest body of a request
-    #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = one_or_more)]
+    #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = up_to(Config::MOST_BYTES))]
     pub max_body: NonZeroUsize,
 
     /// Most ids of a history, and most names of `categories`
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = up_to(Config::MOST))]
     pub max_history: NonZeroUsize,
 
     /// Longest list
-    #[arg(long, value_name = "N", default_value = "100", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = up_to(Config::MOST))]
     pub max_k: NonZeroUsize,
 
     /// How long a request may take until it is answered 503
@@ -103,6 +103,21 @@ Examples:
 Signals: SIGHUP opens every folder again, and where that fails the old model goes on; SIGTERM and SIGINT finish what is under
 way, a second one does not.";
 
+/// A number from 1 to `most`.
+fn up_to(
+    most: usize,
+) -> impl Fn(&str) -> std::result::Result<NonZeroUsize, String> + Clone + Send + Sync + 'static {
+    move |text: &str| {
+        let too_large = || format!("too large, the most is {most}");
+        match text.parse::<NonZeroUsize>() {
+            Ok(number) if number.get() <= most => Ok(number),
+            Ok(_) => Err(too_large()),
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err(too_large()),
+            Err(_) => Err(format!("expected a whole number from 1 to {most}")),
+        }
+    }
+}
+
 fn seconds(text: &str) -> std::result::Result<Duration, String> {
     let expected = || "expected a number of seconds, such as 10 or 0.5".to_owned();
     let seconds: f64 = text.parse().map_err(|_| expected())?;
@@ -135,10 +150,11 @@ impl Serve {
     /// Serves until it is told to stop.
     ///
     /// # Errors
-    /// When the address is taken, a model cannot be opened, or the token is none.
+    /// [`Usage`] when there is no such device, or the token is none; when the address is taken, or a model cannot be opened.
     pub fn run(&self) -> Result<()> {
         let device = self.device.open()?;
-        let token = self.token()?;
+        let variable = std::env::var("EAGER_TOKEN");
+        let token = token(self.token_file.as_deref(), variable)?;
         let local = self.bind.ip().is_loopback();
         if !local && token.is_none() {
             tracing::warn!(
@@ -177,22 +193,108 @@ impl Serve {
         let load = move || App::new(config, &sources, open);
         Ok(eager_serve::run(listener, load)?)
     }
+}
 
-    fn token(&self) -> Result<Option<Token>> {
-        if let Some(file) = &self.token_file {
-            return Ok(Some(Token::read(file)?));
+/// The token of a file, otherwise that of the variable `EAGER_TOKEN`.
+fn token(
+    file: Option<&Path>,
+    variable: std::result::Result<String, VarError>,
+) -> Result<Option<Token>> {
+    let token = match (file, variable) {
+        (Some(file), _) => Token::read(file),
+        (None, Ok(text)) => Token::new(&text, "EAGER_TOKEN"),
+        (None, Err(VarError::NotPresent)) => return Ok(None),
+        // Its own words show what the variable holds.
+        (None, Err(VarError::NotUnicode(_))) => {
+            let words =
+                "the token of EAGER_TOKEN is not UTF-8; a token is of visible ASCII characters";
+            return Err(Usage::new(&anyhow!(words)).into());
         }
-        match std::env::var("EAGER_TOKEN") {
-            Ok(text) => Ok(Some(Token::new(&text, "EAGER_TOKEN")?)),
-            Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(error) => Err(Usage::new(&anyhow!("EAGER_TOKEN: {error}")).into()),
-        }
-    }
+    };
+    let token = token.map_err(|error| Usage::new(&error.into()))?;
+    Ok(Some(token))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parsed(args: &[&str]) -> std::result::Result<Cli, clap::Error> {
+        let command = ["eager", "serve", "bundle"].into_iter();
+        Cli::try_parse_from(command.chain(args.iter().copied()))
+    }
+
+    #[test]
+    fn a_limit_has_two_ends() {
+        for (option, most) in [
+            ("--workers", Config::MOST_WORKERS),
+            ("--max-batch", Config::MOST),
+            ("--max-queue", Config::MOST),
+            ("--max-connections", Config::MOST),
+            ("--max-body", Config::MOST_BYTES),
+            ("--max-history", Config::MOST),
+            ("--max-k", Config::MOST),
+        ] {
+            let said = |value: &str| parsed(&[option, value]).unwrap_err().to_string();
+            let more = (most + 1).to_string();
+            for value in [&more[..], "18446744073709551615", "99999999999999999999"] {
+                let text = said(value);
+                let words = format!("too large, the most is {most}");
+                assert!(text.contains(&words) && text.contains(option), "{text}");
+            }
+            for value in ["0", "1.5", "many"] {
+                let text = said(value);
+                let words = format!("expected a whole number from 1 to {most}");
+                assert!(text.contains(&words), "{text}");
+            }
+            assert!(parsed(&[option, "1"]).is_ok() && parsed(&[option, &most.to_string()]).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_poor_token_is_wrong_usage_and_is_not_shown() {
+        let said = |file: Option<&Path>, variable| {
+            let error = token(file, variable).unwrap_err();
+            assert!(error.is::<Usage>(), "{error}");
+            error.to_string()
+        };
+        let none = || Err(VarError::NotPresent);
+        assert!(said(None, Ok("short".to_owned())).contains("5 characters"));
+        assert!(said(None, Ok(" ".to_owned())).contains("EAGER_TOKEN is empty"));
+        let held = VarError::NotUnicode("correct-horse-battery".into());
+        let text = said(None, Err(held));
+        assert!(
+            text.contains("EAGER_TOKEN is not UTF-8") && !text.contains("correct"),
+            "{text}"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        assert!(said(Some(path.as_path()), none()).contains("cannot be read"));
+        std::fs::write(&path, "\n").unwrap();
+        assert!(said(Some(path.as_path()), none()).contains("is empty"));
+        std::fs::write(&path, b"correct-horse-\xff").unwrap();
+        assert!(!said(Some(path.as_path()), none()).contains("correct"));
+        assert!(token(None, none()).unwrap().is_none());
+        let good = token(None, Ok("correct-horse-battery".to_owned()));
+        assert!(good.unwrap().is_some());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_device_that_the_build_lacks_is_wrong_usage() {
+        let cli = parsed(&["--device", "cuda"]).unwrap();
+        let Command::Serve(serve) = &cli.command else {
+            panic!("{cli:?}");
+        };
+        let error = serve.run().unwrap_err();
+        assert!(
+            error.is::<Usage>() && error.to_string().contains("--features cuda"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn sources_and_seconds() {

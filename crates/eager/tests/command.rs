@@ -154,6 +154,52 @@ fn what_cannot_be_is_said_before_anything_is_made() {
     assert!(text(&refused.stderr).contains(".jsonl, .csv or .parquet"));
 }
 
+/// What is there, and a device that this build does not have, are said before the model is looked for.
+#[test]
+fn what_is_in_the_way_is_wrong_usage() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = |args: &[&str], words: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_eager"))
+            .args(args)
+            .current_dir(root.path())
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    };
+    std::fs::create_dir(root.path().join("there")).unwrap();
+    std::fs::create_dir(root.path().join("folder.csv")).unwrap();
+    std::fs::write(root.path().join("there.csv"), "").unwrap();
+    let there = "there: is there already; give another folder";
+    refused(&["export", "nowhere", "there"], there);
+    let add = ["catalog", "add", "nowhere", "new.jsonl", "--out"];
+    refused(&[&add[..], &["there"]].concat(), there);
+    let remove = ["catalog", "remove", "nowhere", "--item", "i1", "--out"];
+    refused(&[&remove[..], &["there"]].concat(), there);
+    let recommend = ["recommend", "nowhere", "--users", "users.csv", "--out"];
+    refused(
+        &[&recommend[..], &["there.csv"]].concat(),
+        "there.csv: is there already; give another name, or --force",
+    );
+    for force in [&[][..], &["--force"]] {
+        refused(
+            &[&recommend[..], &["folder.csv"], force].concat(),
+            "folder.csv: is a folder",
+        );
+    }
+    if cfg!(not(feature = "metal")) {
+        let metal = ["--device", "metal"];
+        refused(&[&add[..], &["new"], &metal].concat(), "no metal device");
+        let lists = [&recommend[..], &["lists.csv"], &metal].concat();
+        refused(&lists, "no metal device");
+        refused(
+            &[&["pipeline", "demo", "--text-encoder", "lsa"], &metal[..]].concat(),
+            "no metal device",
+        );
+    }
+}
+
 /// A full disk behind standard output is an error, and no panic.
 #[cfg(target_os = "linux")]
 #[test]

@@ -97,7 +97,7 @@ fn what_is_pushed_is_pulled_with_the_same_bytes() {
     assert_eq!(reader.good(&["pull", "me/shop", "got"]).trim(), "got");
     assert_eq!(reader.files("got"), reader.files("shop"));
     assert!(!reader.folder.path().join("got.part").exists());
-    let error = reader.refused(1, &["pull", "me/shop", "got"]);
+    let error = reader.refused(2, &["pull", "me/shop", "got"]);
     assert!(error.contains("got: is there already"), "{error}");
 
     // Again: nothing is sent. Then with fewer items, and the state before by its commit.

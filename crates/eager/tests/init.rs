@@ -477,6 +477,12 @@ fn what_cannot_be_right_is_not_written() {
             &["init", "short.csv", "--name", "demo"],
             &["name of a preset"],
         ),
+        // Said before the files are read.
+        (
+            2,
+            &["init", "none.csv", "--name", "../../x"],
+            &["--name ../../x: it becomes a folder"],
+        ),
         (
             2,
             &["init", "short.csv", "--user", "nosuch"],

@@ -215,7 +215,7 @@ fn exports(run: &Path) {
         .current_dir(run)
         .output();
     assert!(exported.unwrap().status.success());
-    assert_eq!(said(&["export", run, bundle]).0, Some(1), "it is there");
+    assert_eq!(said(&["export", run, bundle]).0, Some(2), "it is there");
     let (code, text, _) = said(&["inspect", bundle]);
     assert!(code == Some(0) && text.contains("demo/paper"), "{text}");
     let (_, json, _) = said(&["inspect", bundle, "--json"]);

@@ -366,8 +366,14 @@ fn every_form_of_lists_has_the_same_rows_and_a_file_is_whole_or_not_there() {
         let csv = std::fs::read_to_string(folder.path().join("lists.csv")).unwrap();
         assert_eq!(good(&folder, &args), csv);
     }
-    let error = refused(&folder, 1, &["--users", "u.jsonl", "--out", "lists.csv"]);
+    let error = refused(&folder, 2, &["--users", "u.jsonl", "--out", "lists.csv"]);
     assert!(error.contains("lists.csv: is there already"), "{error}");
+    std::fs::create_dir(folder.path().join("folder.csv")).unwrap();
+    for force in [&[][..], &["--force"]] {
+        let args = [&["--users", "u.jsonl", "--out", "folder.csv"], force].concat();
+        let error = refused(&folder, 2, &args);
+        assert!(error.contains("folder.csv: is a folder"), "{error}");
+    }
     let error = refused(
         &folder,
         1,
@@ -561,6 +567,20 @@ fn another_command_is_refused_by_name_and_force_takes_the_folder() {
     assert!(error.contains("settings.allow"), "{error}");
     assert!(contents(&folder.path().join("l")) == before);
 
+    // What is no manifest is told without the words of the program's source.
+    let whole = &before["_manifest.json"];
+    for (text, words) in [("[]", "found a list"), ("{}", "form is missing")] {
+        write(&folder, "l/_manifest.json", text);
+        let error = refused(&folder, 1, &args);
+        let start = "l/_manifest.json: is not what this version writes (";
+        assert!(error.contains(start) && error.contains(words), "{error}");
+        assert!(
+            !error.contains("struct") && !error.contains("sequence"),
+            "{error}"
+        );
+    }
+    std::fs::write(folder.path().join("l/_manifest.json"), whole).unwrap();
+
     // Files of others stay.
     write(&folder, "l/notes.txt", "mine");
     good(&folder, &[&args[..], &["-k", "2", "--force"]].concat());
@@ -748,6 +768,23 @@ fn who_has_no_history_is_refused_or_gets_an_empty_list() {
 #[test]
 fn a_table_of_users_is_told_what_it_lacks() {
     let (folder, _) = bundle();
+    let mut child = command(&folder, &["--users", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"[\"u0\", [\"i1\"]]\n").unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let words = "found a list, expected keys with values; expected one JSON object a line";
+    assert!(
+        said.contains("standard input:1: ") && said.contains(words),
+        "{said}"
+    );
+
     let lists = good(&folder, &["--history", "i1,i5", "--json"]);
     let orders = "when,customer,sku\n0,a,i1\n1,a,i5\n0,b,i7\n";
     write(&folder, "orders.csv", orders);

@@ -191,9 +191,22 @@ fn a_token_is_wanted_and_faults_are_said_before_anything_is_served() {
     assert!(refused(1, &[bundle, "--bind", taken]).contains(taken));
     std::fs::write(token, "\n").unwrap();
     assert!(
-        refused(1, &[bundle, "--bind", "127.0.0.1:0", "--token-file", token]).contains("is empty")
+        refused(2, &[bundle, "--bind", "127.0.0.1:0", "--token-file", token]).contains("is empty")
     );
-    assert!(refused(1, &[bundle, "--token-file", "no/such/file"]).contains("no/such/file"));
+    assert!(refused(2, &[bundle, "--token-file", "no/such/file"]).contains("no/such/file"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt as _;
+        let held = std::ffi::OsStr::from_bytes(b"correct-horse-\xff");
+        let mut serve = eager(&["serve", bundle, "--bind", "127.0.0.1:0"]);
+        let output = serve.env("EAGER_TOKEN", held).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(
+            text.contains("EAGER_TOKEN is not UTF-8") && !text.contains("correct"),
+            "{text}"
+        );
+    }
     let missing = root.path().join("missing");
     assert!(
         refused(1, &[missing.to_str().unwrap(), "--bind", "127.0.0.1:0"])
@@ -201,6 +214,8 @@ fn a_token_is_wanted_and_faults_are_said_before_anything_is_served() {
     );
     assert!(refused(1, &[bundle, bundle, "--bind", "127.0.0.1:0"]).contains("two models"));
     assert!(refused(2, &[bundle, "--timeout", "soon"]).contains("seconds"));
+    let most = "18446744073709551615";
+    assert!(refused(2, &[bundle, "--max-connections", most]).contains("too large"));
     assert!(refused(2, &[]).contains("BUNDLE|RUN"));
     let path = folder.join("model.safetensors");
     let bytes = std::fs::read(&path).unwrap();

@@ -9,6 +9,7 @@ use super::lines::Lines;
 use super::rows::{Cell, EachRow, Wanted};
 use crate::Result;
 use crate::error::LineFault;
+use crate::plain_words;
 
 /// The fields of the first `look` lines that can be read.
 pub(super) fn columns(path: &Path, look: usize) -> Result<Vec<String>> {
@@ -80,7 +81,7 @@ pub(super) fn json_fault(error: &serde_json::Error) -> LineFault {
     }
     LineFault::Json {
         column: error.column(),
-        message: message.to_owned(),
+        message: plain_words(message),
     }
 }
 

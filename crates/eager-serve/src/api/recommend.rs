@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::{BadBody, Busy, ItemName, Refused, Unknown, history, length};
 use crate::App;
 use crate::error::{ApiError, ApiResult, ErrorBody};
-use crate::extract::Body;
+use crate::extract::{Body, name};
 use crate::models::Model;
 use crate::router::id;
 
@@ -31,7 +31,7 @@ pub(crate) struct RecommendRequest {
     #[schema(minimum = 1)]
     k: Option<usize>,
     /// Which list.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "name")]
     list: ListName,
     /// Leave out what is in the history.
     #[serde(default)]
@@ -45,7 +45,7 @@ pub(crate) struct RecommendRequest {
     #[serde(default)]
     categories: Vec<String>,
     /// What is done with ids that the catalogue does not have.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "name")]
     unknown: Unknown,
 }
 

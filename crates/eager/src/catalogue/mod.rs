@@ -5,6 +5,7 @@ mod measure;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::Device;
 use clap::{Args, Subcommand};
 use eager_bundle::{AddConfig, Bundle, NewItems};
 use eager_codes::ItemVectors;
@@ -13,7 +14,7 @@ use eager_model::Stream;
 use eager_text::{Lsa, Places};
 
 use crate::bundle;
-use crate::cli::{DeviceKind, print};
+use crate::cli::{DeviceKind, free, print};
 use crate::logs::Progress;
 use crate::stages::FileBars;
 use crate::vectors::Ready;
@@ -85,7 +86,8 @@ impl Catalog {
     /// Does what was asked for.
     ///
     /// # Errors
-    /// When a file cannot be read or the change cannot be made; nothing is left behind then.
+    /// [`Usage`](crate::cli::Usage) when something is at `--out`, or there is no such device; when a file cannot be read or
+    /// the change cannot be made. Nothing is left behind then.
     pub fn run(&self) -> Result<()> {
         match self {
             Self::Add(add) => add.run(),
@@ -98,6 +100,7 @@ impl Catalog {
 impl Add {
     fn run(&self) -> Result<()> {
         free(&self.out)?;
+        let device = self.device.open()?;
         let bundle = bundle::load(&self.bundle)?;
         let items = bundle.read_new_items(&self.items)?;
         let ready = |wanted: Stream| -> Result<Option<ItemVectors>> {
@@ -112,7 +115,7 @@ impl Add {
         };
         let semantic = match ready(Stream::Semantic)? {
             Some(vectors) => vectors,
-            None => self.encode(&bundle, &items)?,
+            None => self.encode(&bundle, &items, &device)?,
         };
         let new = NewItems {
             behaviour: ready(Stream::Behaviour)?,
@@ -133,7 +136,7 @@ impl Add {
     }
 
     /// Semantic vectors of the items by the encoder that made the bundle's.
-    fn encode(&self, bundle: &Bundle, items: &[Item]) -> Result<ItemVectors> {
+    fn encode(&self, bundle: &Bundle, items: &[Item], device: &Device) -> Result<ItemVectors> {
         let source = &bundle.manifest().text;
         if source.encoder == Lsa::NAME {
             bail!(
@@ -146,8 +149,7 @@ impl Add {
         let name = self.text_encoder.as_ref().unwrap_or(&source.encoder);
         let ways = "name the place of the same weights with --text-encoder, or give vectors with --vectors semantic=FILE";
         let mut downloads = FileBars::new("fetching");
-        let device = self.device.open()?;
-        let encoder = eager_text::open(name, &texts, &Places::new(), &device, &mut |p| {
+        let encoder = eager_text::open(name, &texts, &Places::new(), device, &mut |p| {
             downloads.show(p.what, p.done, p.total);
         })
         .with_context(|| format!("the bundle's text encoder `{name}` cannot be had; {ways}"))?;
@@ -193,17 +195,6 @@ impl Remove {
         );
         save(changed, &self.out)
     }
-}
-
-/// Said before the work, not after it.
-fn free(out: &Path) -> Result<()> {
-    if out.exists() {
-        bail!(
-            "--out {}: is there already; give another folder",
-            out.display()
-        )
-    }
-    Ok(())
 }
 
 fn save(mut bundle: Bundle, out: &Path) -> Result<()> {

@@ -4,14 +4,14 @@ mod card;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use candle_core::Device;
 use clap::Args;
 use eager_bundle::{Bundle, Manifest};
 use eager_hub::{Client, Content, Expected, File, Hub, HubError, RepositoryName};
 
 use crate::bundle;
-use crate::cli::print;
+use crate::cli::{free, print};
 use crate::run::write_atomic;
 use crate::stages::FileBars;
 
@@ -132,16 +132,11 @@ impl Pull {
     /// Fetches the bundle beside its place, compares every file with its digest, renames the folder and prints it.
     ///
     /// # Errors
-    /// When the folder is there, the repository is none of a bundle or may not be read, a transfer breaks off (the next
-    /// command goes on), or a file is not what the bundle says.
+    /// [`Usage`](crate::cli::Usage) when the folder is there; when the repository is none of a bundle or may not be read, a
+    /// transfer breaks off (the next command goes on), or a file is not what the bundle says.
     pub fn run(&self) -> Result<()> {
         let (name, folder) = (&self.repository, &self.folder);
-        if folder.exists() {
-            bail!(
-                "{}: is there already; give another folder",
-                folder.display()
-            )
-        }
+        free(folder)?;
         let client = Hub::from_env().client()?;
         let commit = client.commit_of(name, &self.revision)?;
         let found = client.read(name, &commit, MANIFEST);

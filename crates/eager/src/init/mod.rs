@@ -170,6 +170,10 @@ impl Init {
             .unwrap_or(&self.files[0]);
         let name = self.name.clone().unwrap_or_else(|| stem(from));
         ensure!(
+            Manifest::is_name(&name),
+            "--name {name}: it becomes a folder: use letters, digits, - and _"
+        );
+        ensure!(
             !Manifest::presets().any(|preset| preset == name),
             "`{name}` is the name of a preset, and the two would share a folder of runs; give another with --name"
         );

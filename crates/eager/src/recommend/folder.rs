@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum as _;
 use eager_bundle::ListKind;
 use eager_data::digest::sha256_file;
+use eager_data::plain_words;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -255,10 +256,14 @@ fn go_on(folder: &Path, wanted: Manifest, force: bool) -> Result<Manifest> {
         return Ok(wanted);
     }
     let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-    let mut found: Manifest = serde_json::from_slice(&bytes).with_context(|| {
-        format!(
-            "{}: is not what this version writes; give another folder, or --force to make all lists anew",
-            path.display()
+    // An object and no list, whose values would be taken for the fields in their order.
+    let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes);
+    let found = object.and_then(|object| serde_json::from_value::<Manifest>(object.into()));
+    let mut found = found.map_err(|error| {
+        anyhow!(
+            "{}: is not what this version writes ({}); give another folder, or --force to make all lists anew",
+            path.display(),
+            plain_words(&error.to_string())
         )
     })?;
     let differences = found.differences(&wanted)?;

@@ -193,10 +193,33 @@ impl Recommend {
         }
     }
 
+    /// Makes sure that a file of lists can be at `path`: said before the work, not after it.
+    fn can_be_made(&self, path: &Path) -> Result<()> {
+        let wrong = |words: &str| usage(format!("{}: {words}", path.display()));
+        if path.is_dir() {
+            return Err(wrong(
+                "is a folder; give a file's name, or a folder's that does not end in .jsonl, .csv or .parquet",
+            ));
+        }
+        if path.exists() && !self.force {
+            return Err(wrong("is there already; give another name, or --force"));
+        }
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            bail!(
+                "{}: there is no folder {}; make it, or give another name",
+                path.display(),
+                folder.display()
+            )
+        }
+        Ok(())
+    }
+
     /// Does what was asked for.
     ///
     /// # Errors
-    /// When the run is not trained, a history names an unknown item, a line is none, or the lists cannot be written.
+    /// [`Usage`] when options do not agree, there is no such device, or something is at `--out` that is not to be replaced;
+    /// when the run is not trained, a history names an unknown item, a line is none, or the lists cannot be written.
     pub fn run(&self) -> Result<()> {
         let target = self.target()?;
         if self.all_users && self.run.join("bundle.json").exists() {
@@ -204,6 +227,11 @@ impl Recommend {
                 "--all-users: the bundle {} has no users; give the run's folder, or --users",
                 self.run.display()
             )));
+        }
+        if let Target::File(path, _) = target
+            && self.history.is_empty()
+        {
+            self.can_be_made(path)?;
         }
         let mut bundle = bundle::open(&self.run, &self.device.open()?)?;
         if let Target::Folder(..) = target {
@@ -227,20 +255,6 @@ impl Recommend {
                 writer.finish()?;
             }
             Target::File(path, format) => {
-                if path.exists() && !self.force {
-                    bail!(
-                        "{}: is there already; give another name, or --force",
-                        path.display()
-                    )
-                }
-                let folder = path.parent().filter(|folder| *folder != Path::new(""));
-                if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-                    bail!(
-                        "{}: there is no folder {}; make it, or give another name",
-                        path.display(),
-                        folder.display()
-                    )
-                }
                 let total = users.check()?;
                 folder::write_whole(path, |file| {
                     let mut writer = ListWriter::new(format, file, scorer.shape())?;
