@@ -146,15 +146,23 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     let read = |name: &str| std::fs::read_to_string(root.join("results").join(name)).unwrap();
 
     // A row that cannot be is named before any is run.
-    let wrong = plan.replace("model.d_model=16", "model.d_mode=16");
-    std::fs::write(root.join("tiny.toml"), wrong).unwrap();
-    let (done, log) = tables(root, &[]);
-    assert!(!done && log.contains("d_mode"), "{log}");
-    assert!(!root.join("runs").exists(), "{log}");
+    for (right, wrong, told) in [
+        ("model.d_model=16", "model.d_mode=16", "d_mode"),
+        ("list = \"semantic\"", "list = \"direct\"", "direct_head"),
+    ] {
+        std::fs::write(root.join("tiny.toml"), plan.replace(right, wrong)).unwrap();
+        let (done, log) = tables(root, &[]);
+        assert!(!done && log.contains(told), "{log}");
+        assert!(!root.join("runs").exists(), "{log}");
+    }
     std::fs::write(root.join("tiny.toml"), &plan).unwrap();
 
-    // So is a dataset that is none, or a run.
-    for wrong in [["--datasets", "demo,deno"], ["--runs", "tiny-sun"]] {
+    // So is a dataset that is none or is there already, or a run.
+    for wrong in [
+        ["--datasets", "demo,deno"],
+        ["--datasets", "demo,demo"],
+        ["--runs", "tiny-sun"],
+    ] {
         let output = command(root, "tiny.toml").args(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(!root.join("runs").exists(), "{output:?}");
@@ -165,9 +173,14 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
 
     // A name with a dot is a name of its own.
     std::fs::copy(root.join("tiny.toml"), root.join("tiny.2.toml")).unwrap();
-    let collected = command(root, "tiny.2.toml").arg("--collect").status();
+    let asked = ["--datasets", "demo", "--seeds", "2"];
+    let collected = command(root, "tiny.2.toml")
+        .args(asked)
+        .arg("--collect")
+        .status();
     assert!(collected.unwrap().success());
-    let itself = format!("eager tables {}", root.join("tiny.2.toml").display());
+    let file = root.join("tiny.2.toml");
+    let itself = format!("eager tables {} {}", file.display(), asked.join(" "));
     for form in ["md", "html"] {
         let page = read(&format!("tiny.2.{form}"));
         assert!(page.contains(&itself), "{page}");
@@ -182,9 +195,18 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
     );
     assert!(read("tiny.html").contains("<th scope=\"row\">whole</th><td>–</td>"));
 
-    let (done, log) = tables(root, &["--text-encoder", "minilm"]);
+    // What another run is made for is kept too, and not made again.
+    let (done, log) = tables(root, &["--runs", "tiny-sum", "--text-encoder", "minilm"]);
     assert!(done, "{log}");
     assert!(log.contains("model: taken from another run"), "{log}");
+    let kept = || std::fs::read(root.join("results/runs/demo/tiny-1.json")).unwrap();
+    let before = kept();
+    let (done, log) = tables(root, &["--text-encoder", "minilm"]);
+    assert!(
+        done && log.contains("demo/tiny-1: there") && log.contains("--run tiny-ties-1"),
+        "{log}"
+    );
+    assert_eq!(kept(), before);
     let (table, json) = (read("tiny.md"), read("tiny.json"));
     for part in [
         "| whole | 0.",
@@ -248,7 +270,8 @@ fn what_is_missing_is_run_once_and_the_table_stands_without_the_runs() {
         .as_f64()
         .unwrap();
     assert!((found - (ours - popular)).abs() < 1e-12);
-    let told = "no baseline is of the same users and targets: <b>ties</b> & SASRec (1,994 users).";
+    let told =
+        "no baseline is of the same users and targets: &lt;b>ties&lt;/b> & SASRec (1,994 users).";
     assert!(table.contains(told), "{table}");
     let page = read("tiny.html");
     holds(&page, &json);
@@ -352,6 +375,35 @@ fn seeds_of_other_data_are_in_no_mean_together() {
         let words = "a-2.json: its users and their targets are not those of seed 1";
         assert_eq!(log.contains(words), refused, "{log}");
     }
+}
+
+/// As a build does with its program while a long table is made.
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_are_of_the_program_that_was_started_whatever_became_of_its_file() {
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let root = root.path();
+    let plan = "title = 'x'\ndatasets = ['demo']\nmetrics = ['ndcg@10']\nseeds = 1\n\
+        [[rows]]\ntitle = 'a'\nrun = 'a'\n";
+    std::fs::write(root.join("tiny.toml"), plan).unwrap();
+    let program = root.join("eager");
+    std::fs::hard_link(env!("CARGO_BIN_EXE_eager"), &program).unwrap();
+    let mut tables = Command::new(&program);
+    tables.arg("tables").arg(root.join("tiny.toml"));
+    tables.arg("--out").arg(root.join("runs"));
+    tables.arg("--results").arg(root.join("results"));
+    // What the run itself refuses, at once.
+    tables.args(["--text-encoder", "nosuch"]);
+    // Without them it would start itself anew first, by its file.
+    tables.envs(eager::cli::RUNTIME);
+    let tables = tables.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    std::fs::remove_file(&program).unwrap();
+    let output = tables.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        log.contains("`nosuch`") && log.contains("--run a-1` failed (exit status: 2)"),
+        "{log}"
+    );
 }
 
 /// Otherwise the run would go on with nobody to read it, and the same command given again would meet it there.

@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
+use super::{INPUTS, RECORD};
+
 /// Writes a file under a temporary name beside `path`, syncs it, and renames it: whoever opens `path` finds the old bytes
 /// or the new ones.
 ///
@@ -58,7 +60,8 @@ pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     write_atomic(path, &bytes)
 }
 
-/// Reads a JSON file; `None` where there is no such file.
+/// Reads a JSON file; `None` where there is no such file. What to do about one of another form depends on whether it is a
+/// stage's.
 ///
 /// # Errors
 /// When it cannot be read, or is not of that form.
@@ -71,11 +74,19 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         }
     };
     serde_json::from_slice(&bytes).map(Some).with_context(|| {
-        format!(
-            "{}: not what this version writes; delete the stage's folder to do it again",
-            path.display()
-        )
+        let again = match path.parent().is_some_and(is_stage) {
+            true => "delete the stage's folder to do it again",
+            false => "delete this file to have it made again",
+        };
+        format!("{}: not what this version writes; {again}", path.display())
     })
+}
+
+/// Whether a folder is a stage's, done or begun.
+fn is_stage(folder: &Path) -> bool {
+    [RECORD, INPUTS]
+        .iter()
+        .any(|name| folder.join(name).exists())
 }
 
 /// Digests of those of these files that are in a folder, by name. Other files are nobody's business: a note, or what a file
@@ -190,4 +201,31 @@ fn absent_is_fine(result: std::io::Result<()>, path: &Path) -> Result<()> {
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to)
         .with_context(|| format!("{}: cannot rename to {}", from.display(), to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The folder of a table's record holds all the others.
+    #[test]
+    fn a_stage_alone_is_to_be_deleted_with_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let told = |file: &str| {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "[1").unwrap();
+            let message = read_json::<Vec<u32>>(&path).unwrap_err().to_string();
+            assert!(message.contains(file), "{message}");
+            message.contains("the stage's folder")
+        };
+        // A dataset can have the name of a stage.
+        assert!(!told("results/runs/data/eager-1.json"));
+        assert!(!told("run/eval/metrics.json"));
+        for own in [RECORD, INPUTS] {
+            let stage = format!("{own}-run/eval");
+            assert!(told(&format!("{stage}/{own}")));
+            assert!(told(&format!("{stage}/metrics.json")));
+        }
+    }
 }

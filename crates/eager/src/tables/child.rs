@@ -1,7 +1,16 @@
 //! Runs as processes of their own, which SIGTERM ends together with this one.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+
+/// This program, for [`Children::run`]: on Linux as it is now, whatever a build puts in the place of its file later.
+pub(super) fn this_program() -> io::Result<PathBuf> {
+    match cfg!(target_os = "linux") {
+        true => Ok(PathBuf::from("/proc/self/exe")),
+        false => std::env::current_exe(),
+    }
+}
 
 /// Starts one process at a time and waits for it.
 #[cfg(unix)]
@@ -15,6 +24,7 @@ pub(super) struct Children {
 
 #[cfg(unix)]
 mod unix {
+    use std::os::unix::process::CommandExt as _;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use std::time::Duration;
@@ -39,6 +49,7 @@ mod unix {
         /// Where SIGTERM comes before the process has ended, it is killed (a run goes on from its checkpoint) and so is this
         /// one, as if it had not waited.
         pub(in super::super) fn run(&self, command: &mut Command) -> io::Result<ExitStatus> {
+            command.arg0("eager"); // what it calls itself, whatever its file is called
             self.none.store(false, SeqCst);
             let mut child = command.spawn()?;
             let status = loop {

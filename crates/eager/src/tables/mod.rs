@@ -18,10 +18,10 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 use eager_data::Manifest;
 
-use crate::cli::{Usage, print};
+use crate::cli::{Usage, print, quoted};
 use crate::run::{write_atomic, write_json};
 
-use child::Children;
+use child::{Children, this_program};
 
 pub use plan::{List, Plan, Row};
 pub use record::Record;
@@ -38,7 +38,7 @@ pub struct Tables {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub datasets: Vec<String>,
 
-    /// These runs of the table alone; the other rows are filled from what is there
+    /// These runs of the table, and those whose stages they take, alone; the other rows are filled from what is there
     #[arg(long, value_name = "RUN,…", value_delimiter = ',')]
     pub runs: Vec<String>,
 
@@ -62,7 +62,7 @@ pub struct Tables {
     #[arg(long, value_name = "DIR", env = "EAGER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// What makes the semantic vectors, as for `pipeline`; a row whose `set` names one keeps its own
+    /// What makes the semantic vectors, as for `pipeline`; a row whose settings name one, or ready-made vectors, keeps its own
     #[arg(long, value_name = "NAME|DIR")]
     pub text_encoder: Option<String>,
 
@@ -109,22 +109,33 @@ pub fn run(args: &Tables) -> Result<()> {
             .into());
         }
     }
-    let mut manifests = Vec::new();
+    let mut manifests: Vec<(&str, Manifest)> = Vec::new();
     for name in &datasets {
         let manifest = Manifest::find(name).map_err(|error| wrong(error.into()))?;
+        let mut before = manifests.iter();
+        if let Some((before, _)) = before.find(|(_, other)| other.name == manifest.name) {
+            return Err(wrong(anyhow!(
+                "dataset {name}: its name is {}, as that of {before} before it; ask for each dataset once, and give manifests \
+                 of your own different names",
+                manifest.name
+            ))
+            .into());
+        }
         for row in &plan.rows {
             row.check(&manifest).map_err(wrong)?;
         }
-        manifests.push((name, manifest));
+        manifests.push((name.as_str(), manifest));
     }
+    let program = this_program().context("this program's own path")?;
     let children = Children::new().context("SIGTERM cannot be heard")?;
     let mut sections = Vec::new();
     for (name, manifest) in &manifests {
         let on = On {
             args,
             plan: &plan,
-            dataset: &manifest.name,
+            manifest,
             named: name,
+            program: &program,
             children: &children,
         };
         if !args.collect {
@@ -152,10 +163,7 @@ pub fn run(args: &Tables) -> Result<()> {
     std::fs::create_dir_all(&args.results)
         .with_context(|| format!("{}: cannot make the folder", args.results.display()))?;
     write_json(&path("json"), &sections)?;
-    let command = match Plan::is_preset(&args.table) {
-        true => format!("cargo xtask tables {name}"),
-        false => format!("eager tables {}", args.table),
-    };
+    let command = args.command(&name);
     let text = markdown::markdown(&plan, &sections, &name, &command);
     write_atomic(&path("md"), text.as_bytes())?;
     let page = page::page(&plan, &sections, &name, &command)?;
@@ -166,37 +174,64 @@ pub fn run(args: &Tables) -> Result<()> {
     Ok(())
 }
 
+impl Tables {
+    /// What makes the same table of what is there.
+    fn command(&self, name: &str) -> String {
+        let mut command = match Plan::is_preset(&self.table) {
+            true => format!("cargo xtask tables {name}"),
+            false => format!("eager tables {}", quoted(&self.table)),
+        };
+        if !self.datasets.is_empty() {
+            command += &format!(" --datasets {}", quoted(&self.datasets.join(",")));
+        }
+        if let Some(seeds) = self.seeds {
+            command += &format!(" --seeds {seeds}");
+        }
+        command
+    }
+}
+
 /// A table on one of its datasets.
 struct On<'a> {
     args: &'a Tables,
     plan: &'a Plan,
-    /// The dataset's name.
-    dataset: &'a str,
+    /// The dataset.
+    manifest: &'a Manifest,
     /// What it was asked for as: its name, or its manifest's file.
     named: &'a str,
+    /// What makes the runs.
+    program: &'a Path,
     children: &'a Children,
 }
 
 impl On<'_> {
+    /// The table's `--text-encoder`, where it is for that row.
+    fn text_encoder(&self, row: &Row) -> Result<Option<&str>> {
+        let Some(encoder) = &self.args.text_encoder else {
+            return Ok(None);
+        };
+        let own = row.has_own_text(self.manifest)?;
+        Ok((!own).then_some(encoder.as_str()))
+    }
+
     /// The records of a row's first seeds that are there.
     fn records(&self, row: &Row, seeds: u64) -> Result<Vec<Record>> {
+        let asked = self.text_encoder(row)?;
+        let asked = asked.and_then(|encoder| Path::new(encoder).file_name());
+        let (results, dataset) = (&self.args.results, self.manifest.name.as_str());
         let mut records: Vec<Record> = vec![];
         for seed in 1..=seeds {
-            let Some(record) = Record::find(&self.args.results, self.dataset, &row.run, seed)?
-            else {
+            let Some(record) = Record::find(results, dataset, &row.run, seed)? else {
                 continue;
             };
-            let path = Record::path(&self.args.results, self.dataset, &row.run, seed);
+            let path = Record::path(results, dataset, &row.run, seed);
             let (path, line) = (path.display(), row.command_line(self.named, seed));
             ensure!(
                 record.command == line,
                 "{path}: was made by `{}`, the table asks for `{line}`; delete it to run that, or rename the table's run",
                 record.command
             );
-            if let Some(asked) = row
-                .text_encoder(self.args)
-                .and_then(|encoder| Path::new(encoder).file_name())
-            {
+            if let Some(asked) = asked {
                 let same =
                     ["none", &asked.to_string_lossy()].contains(&record.text_encoder.as_str());
                 ensure!(
@@ -232,7 +267,7 @@ impl On<'_> {
     fn obtain(&self, row: &Row, seed: u64) -> Result<()> {
         let there = self.records(row, seed)?;
         if there.iter().any(|record| record.seed == seed) {
-            tracing::info!("{}/{}-{seed}: there", self.dataset, row.run);
+            tracing::info!("{}/{}-{seed}: there", self.manifest.name, row.run);
             return Ok(());
         }
         let folder = self.make(row, seed)?;
@@ -243,21 +278,23 @@ impl On<'_> {
         Ok(())
     }
 
-    /// Has a run's folder, after those that it takes stages from.
+    /// Has a run's folder, after the runs that it takes stages from.
     fn make(&self, row: &Row, seed: u64) -> Result<PathBuf> {
         let folder = |run: &str| {
             self.args
                 .out
-                .join(self.dataset)
+                .join(&self.manifest.name)
                 .join(format!("{run}-{seed}"))
         };
         let mut reuse = None;
         if let Some(other) = &row.reuse {
             let there = folder(other);
+            let other = self.plan.rows.iter().find(|row| &row.run == other);
+            let other = other.context("a run to be reused that is no row")?;
+            // What was made for this run alone is kept as well.
+            self.obtain(other, seed)?;
             // It must be there as a folder, not as a record alone.
             if !there.join("model").join("stage.json").exists() {
-                let other = self.plan.rows.iter().find(|row| &row.run == other);
-                let other = other.context("a run to be reused that is no row")?;
                 self.make(other, seed)?;
             }
             reuse = Some(there);
@@ -268,15 +305,14 @@ impl On<'_> {
 
     /// This program again, with a run's command.
     fn execute(&self, row: &Row, seed: u64, reuse: Option<&Path>) -> Result<()> {
-        let program = std::env::current_exe().context("this program's own path")?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.program);
         command.args(row.arguments(self.named, seed));
         command.arg("--out").arg(&self.args.out).arg("--json");
         command.args(["--device", self.args.device.name()]);
         if let Some(folder) = &self.args.data_dir {
             command.arg("--data-dir").arg(folder);
         }
-        if let Some(encoder) = row.text_encoder(self.args) {
+        if let Some(encoder) = self.text_encoder(row)? {
             command.args(["--text-encoder", encoder]);
         }
         if let Some(reuse) = reuse {

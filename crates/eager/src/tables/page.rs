@@ -80,7 +80,7 @@ impl Table {
                 @for (metric, title) in DRAWN { (self.figures_plot(metric, title)?) }
             }
             (self.figures_table(plan))
-            @if let Some(paper) = &self.paper { p.quiet { "Paper: " (paper.source) "." } }
+            @if let Some(paper) = self.published() { p.quiet { "Paper: " (paper.source) "." } }
             (self.differences(plan)?)
             (self.overlaps()?)
             details {
@@ -132,8 +132,7 @@ impl Table {
                 })
             })
             .collect();
-        let theirs = self.paper.as_ref().and_then(|p| p.figures.get(metric));
-        let theirs = theirs.filter(|_| self.rows.iter().any(|row| row.paper));
+        let theirs = self.published().and_then(|p| p.figures.get(metric));
         let mark = theirs.map(|&at| Mark {
             at,
             name: format!("paper {at:.4}"),
@@ -155,10 +154,6 @@ impl Table {
     }
 
     fn figures_table(&self, plan: &Plan) -> Markup {
-        let best = |metric: &String| {
-            let means = self.rows.iter().filter_map(|row| row.figures.get(metric));
-            means.map(|cell| cell.mean).fold(0.0, f64::max)
-        };
         let last = self.last_columns();
         let mut rows: Vec<Vec<Markup>> = self
             .rows
@@ -169,11 +164,7 @@ impl Table {
                         return html! { "–" };
                     };
                     let deviation = cell.deviation.map(|d| format!(" ± {d:.4}"));
-                    html! {
-                        @if cell.mean == best(metric) { strong { (format!("{:.4}", cell.mean)) } }
-                        @else { (format!("{:.4}", cell.mean)) }
-                        (deviation.unwrap_or_default())
-                    }
+                    html! { (format!("{:.4}", cell.mean)) (deviation.unwrap_or_default()) }
                 };
                 let mut cells = vec![html! { (row.title) }];
                 cells.extend(plan.metrics.iter().map(cell));
@@ -184,9 +175,7 @@ impl Table {
                 cells
             })
             .collect();
-        if let Some(paper) = &self.paper
-            && self.rows.iter().any(|row| row.paper)
-        {
+        if let Some(paper) = self.published() {
             let theirs = |metric: &String| paper.figures.get(metric).copied();
             let shown = |value: Option<String>| html! { (value.unwrap_or("–".to_owned())) };
             let line = |first: String, of: &dyn Fn(&String) -> Option<String>| {
@@ -355,7 +344,8 @@ impl Table {
     fn runs(&self) -> Markup {
         let mut runs: Vec<&Source> = vec![];
         for source in self.rows.iter().flat_map(|row| &row.runs) {
-            if runs.iter().all(|other| other.digest != source.digest) {
+            // A setting that changes no file leaves another run's digest, but is another command.
+            if runs.iter().all(|other| other.command != source.command) {
                 runs.push(source);
             }
         }
@@ -523,7 +513,7 @@ mod tests {
             "<p>One.</p><p>Two.</p>",
             "<a href=\"#demo--a-rule\">demo, a rule</a>",
             "No run is there yet.",
-            "<strong>0.0860</strong> ± 0.0123",
+            "<td>0.0860 ± 0.0123</td>",
             "paper 0.0777",
             "+0.0083",
             "Less the best baseline, first",
@@ -541,5 +531,43 @@ mod tests {
         // Recall and NDCG of five rows with two seeds each, and a plot a metric for each baseline.
         assert_eq!(page.matches("<svg ").count(), 6);
         assert_eq!(page.matches("<circle").count(), 2 * 5 * 3 + 4);
+        // Bold is an interval that leaves out 0, and none does.
+        assert!(!page.contains("<strong>"));
+    }
+
+    #[test]
+    fn runs_are_told_by_their_commands_and_the_paper_where_a_row_is_it() {
+        let plan: Plan = toml::from_str(
+            "title = 'x'\ndatasets = []\nmetrics = ['recall@10']\nseeds = 2\nrows = []",
+        )
+        .unwrap();
+        let mut rows = vec![cells("a", [0.1, 0.2]), cells("b", [0.1, 0.2])];
+        // Such as a rule for ties on data without ties.
+        let digest = rows[0].runs[0].digest.clone();
+        rows[1].runs[0].digest = digest;
+        // Another list of the same run.
+        rows.push(cells("a", [0.3, 0.4]));
+        let mut table = Table {
+            dataset: "demo".to_owned(),
+            group: None,
+            users: 1234,
+            text_encoders: vec!["lsa".to_owned()],
+            best: None,
+            rows,
+            paper: Some(Paper {
+                source: "a source".to_owned(),
+                figures: BTreeMap::from([("recall@10".to_owned(), 0.0777)]),
+            }),
+        };
+        let page = |table: &Table| page(&plan, std::slice::from_ref(table), "x", "x").unwrap();
+        let without = page(&table);
+        assert!(!without.contains("a source") && !without.contains("0.0777"));
+        for run in ["a-1", "a-2", "b-1", "b-2"] {
+            let command = format!("<code>eager pipeline demo --run {run}</code>");
+            assert_eq!(without.matches(&command).count(), 1, "{run}");
+        }
+        table.rows[0].paper = true;
+        let with = page(&table);
+        assert!(with.contains("Paper: a source.") && with.contains("paper 0.0777"));
     }
 }

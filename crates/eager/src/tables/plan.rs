@@ -7,10 +7,15 @@ use clap::Parser as _;
 use eager_data::Manifest;
 use eager_infer::metrics::CUTOFFS;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
-use super::Tables;
-use crate::cli::{Cli, quoted};
+use crate::baseline::Baseline;
+use crate::cli::{Cli, Command, Pipeline, RunArgs, quoted};
 use crate::pipeline;
+use crate::run::Stage;
+
+/// A text encoder that nobody names.
+const UNNAMED: &str = "(unnamed)";
 
 /// The presets: name and text.
 const PRESETS: [(&str, &str); 7] = [
@@ -141,6 +146,15 @@ pub enum List {
 }
 
 impl List {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Merged,
+        Self::Behaviour,
+        Self::Semantic,
+        Self::Direct,
+        Self::Popularity,
+    ];
+
     /// The column's name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -184,6 +198,21 @@ impl Plan {
     fn parse(text: &str) -> Result<Self> {
         let plan: Self = toml::from_str(text)?;
         ensure!(!plan.rows.is_empty(), "there are no `[[rows]]`");
+        ensure!(
+            !plan.datasets.is_empty(),
+            "`datasets` is empty, expected names of presets or files of manifests"
+        );
+        let of_rows = plan.rows.iter();
+        let of_rows = of_rows.flat_map(|row| std::iter::once(&row.title).chain(&row.group));
+        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        if let Some(title) = std::iter::once(&plan.title)
+            .chain(of_rows)
+            .find(|title| title.contains(breaks))
+        {
+            bail!(
+                "{title:?} has a line break or another control character; a title or group is one line"
+            );
+        }
         ensure!(plan.seeds > 0, "`seeds` is 0, expected 1 or more");
         let at = |k: &usize| [format!("recall@{k}"), format!("ndcg@{k}")];
         let known: Vec<String> = CUTOFFS.iter().flat_map(at).collect();
@@ -265,23 +294,77 @@ impl Plan {
 }
 
 impl Row {
-    /// What the table's `--text-encoder` is to this row: one whose `set` names an encoder keeps its own.
-    pub(super) fn text_encoder<'a>(&self, args: &'a Tables) -> Option<&'a str> {
-        let own = self.set.iter().any(|set| set.starts_with("text.encoder="));
-        args.text_encoder.as_deref().filter(|_| !own)
-    }
-
-    /// Whether there can be such a run on a dataset.
+    /// Whether its semantic vectors are settled without the table's `--text-encoder`, which is not for it then: its settings,
+    /// its config or the dataset's name an encoder or ready-made vectors.
     ///
     /// # Errors
-    /// When there is no such command, config or setting, or no run can be called so.
+    /// When there is no such command, config or setting.
+    pub(super) fn has_own_text(&self, manifest: &Manifest) -> Result<bool> {
+        let own = || -> Result<bool> {
+            let (args, _) = self.run_args(manifest)?;
+            // Below all that may name an encoder: it is still there where nothing does.
+            let mut manifest = manifest.clone();
+            let text = manifest.settings.entry("text");
+            if let Value::Table(text) = text.or_insert_with(|| Value::Table(Table::new())) {
+                text.entry("encoder")
+                    .or_insert_with(|| Value::String(UNNAMED.to_owned()));
+            }
+            let text = pipeline::config(&args.config, &args.sets, &manifest)?.text;
+            let named = args.text_encoder.is_some() || text.encoder != UNNAMED;
+            Ok(named || text.vectors.is_some())
+        };
+        own().with_context(|| format!("row {:?}", self.title))
+    }
+
+    /// What its command is given, and whether that is a baseline's, whose model has no streams.
+    fn run_args(&self, manifest: &Manifest) -> Result<(RunArgs, bool)> {
+        let line = self.arguments(&manifest.name, 1);
+        let cli = Cli::try_parse_from(std::iter::once("eager".to_owned()).chain(line))?;
+        match cli.command {
+            Command::Pipeline(Pipeline {
+                run,
+                until: Stage::Eval,
+            })
+            | Command::Eval(run) => Ok((run, false)),
+            Command::Baseline(
+                Baseline::Sasrec(run) | Baseline::Bsarec(run) | Baseline::Tiger(run),
+            ) => Ok((run, true)),
+            _ => bail!(
+                "`command` is {:?}, which evaluates no model; expected `pipeline` as a whole, or a `baseline`",
+                self.command.join(" ")
+            ),
+        }
+    }
+
+    /// Whether there can be such a run on a dataset, and such a list of it.
+    ///
+    /// # Errors
+    /// When there is no such command, config or setting, no run can be called so, or its run does not leave the list.
     pub fn check(&self, manifest: &Manifest) -> Result<()> {
-        let check = || {
-            let line = self.arguments(&manifest.name, 1);
-            Cli::try_parse_from(std::iter::once("eager".to_owned()).chain(line))?;
+        let check = || -> Result<()> {
+            let (args, baseline) = self.run_args(manifest)?;
             pipeline::check_name(&self.run_name(1))?;
-            let config = self.config.as_deref().unwrap_or("paper");
-            pipeline::config(config, &self.set, manifest)?.validate()
+            let config = pipeline::config(&args.config, &args.sets, manifest)?;
+            config.validate()?;
+            let left = |list: List| match list {
+                List::Merged | List::Popularity => true,
+                List::Behaviour | List::Semantic => !baseline,
+                List::Direct => !baseline && config.model.direct_head,
+            };
+            let lists = List::ALL.into_iter().filter(|&list| left(list));
+            let lists: Vec<&str> = lists.map(List::name).collect();
+            let without = match baseline {
+                true => "",
+                false => " without `model.direct_head`",
+            };
+            ensure!(
+                left(self.list),
+                "`list` is {:?}, which `eager {}` does not leave{without}; expected one of {}",
+                self.list.name(),
+                self.command.join(" "),
+                lists.join(", ")
+            );
+            Ok(())
         };
         check().with_context(|| format!("row {:?}", self.title))
     }
@@ -393,5 +476,101 @@ mod tests {
             message.contains("\"recal@10\"; there are recall@5, ndcg@5"),
             "{message}"
         );
+        assert!(
+            plan(["['demo']", "[]"])
+                .unwrap_err()
+                .contains("`datasets` is empty")
+        );
+        for change in [
+            ["'b'", r#""b\n""#],
+            ["'b'", r#""\u2028""#],
+            ["'b'", "'b'\ngroup = \"g\\th\""],
+            ["'x'", r#""x\r\ny""#],
+        ] {
+            let message = plan(change).unwrap_err();
+            assert!(message.contains("is one line"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_the_run_does_not_leave_is_refused_before_it() {
+        let manifest = Manifest::find("demo").unwrap();
+        let check = |row: &str| {
+            let row = format!("title = 'a'\nrun = 'a'\n{row}");
+            let row: Row = toml::from_str(&row).unwrap();
+            row.check(&manifest).map_err(|error| format!("{error:#}"))
+        };
+        let head = "set = ['model.direct_head=true', 'losses.direct=1']";
+        let baseline = "command = ['baseline', 'sasrec']";
+        for list in List::ALL.map(List::name) {
+            let list = format!("list = '{list}'");
+            assert_eq!(check(&format!("config = 'plus'\n{list}")), Ok(()));
+            assert_eq!(check(&format!("{head}\n{list}")), Ok(()));
+            let refused = check(&list).is_err();
+            assert_eq!(refused, list.contains("direct"), "{list}");
+            let refused = check(&format!("{baseline}\n{list}")).is_err();
+            let common = list.contains("merged") || list.contains("popularity");
+            assert_eq!(refused, !common, "{list}");
+        }
+        for (row, told) in [
+            (
+                "list = 'direct'",
+                "does not leave without `model.direct_head`; expected one of merged, behaviour, semantic, popularity",
+            ),
+            (
+                "command = ['baseline', 'tiger']\nconfig = 'plus'\nlist = 'direct'",
+                "`eager baseline tiger` does not leave; expected one of merged, popularity",
+            ),
+            ("command = ['model']", "evaluates no model"),
+            (
+                "command = ['pipeline', '--until', 'codes']",
+                "evaluates no model",
+            ),
+        ] {
+            let message = check(row).unwrap_err();
+            assert!(
+                message.starts_with("row \"a\": ") && message.contains(told),
+                "{message}"
+            );
+        }
+        assert_eq!(check("command = ['eval']\nlist = 'semantic'"), Ok(()));
+    }
+
+    #[test]
+    fn a_row_that_names_its_text_encoder_or_vectors_keeps_them() {
+        let own = |row: &str, settings: &str| {
+            let row: Row = toml::from_str(&format!("title = 'a'\nrun = 'a'\n{row}")).unwrap();
+            let manifest = format!(
+                "name = 'mine'\ntitle = 'Mine'\n[[source]]\nformat = 'demo'\n[settings]\n{settings}"
+            );
+            let manifest = Manifest::parse(&manifest, Path::new("mine.toml")).unwrap();
+            row.has_own_text(&manifest).unwrap()
+        };
+        for row in [
+            "",
+            "config = 'plus'",
+            "command = ['baseline', 'sasrec']",
+            "set = ['model.dropout=0.2', 'text.vectors=']",
+        ] {
+            assert!(!own(row, "model.dropout = 0.1"), "{row}");
+        }
+        for row in [
+            "set = ['text.encoder=lsa']",
+            "set = ['text.encoder = lsa']",
+            "set = ['text={encoder=\"lsa\"}']",
+            "set = ['text.encoder=sentence-t5-base']", // the default, but by name
+            "set = ['text.vectors=t.npy']",
+            "command = ['pipeline', '--text-encoder', 'lsa']",
+        ] {
+            assert!(own(row, ""), "{row}");
+        }
+        for settings in ["text.encoder = 'lsa'", "text.vectors = 't.npy'"] {
+            assert!(own("", settings), "{settings}");
+        }
+        assert!(!own("set = ['text.vectors=']", "text.vectors = 't.npy'"));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lsa.toml");
+        std::fs::write(&file, "[text]\nencoder = 'lsa'\n").unwrap();
+        assert!(own(&format!("config = '{}'", file.display()), ""));
     }
 }

@@ -42,9 +42,9 @@ pub struct Record {
     pub targets: String,
     /// Figures of each list.
     pub lists: BTreeMap<String, Metrics>,
-    /// What made it.
+    /// What trained its model, in this run or in one that it is taken from; of older records, what ranked.
     pub versions: Versions,
-    /// Device it was made on.
+    /// Device that its model was trained on; of older records, that it ranked on.
     pub device: String,
     /// Time of each stage, seconds; of one that was taken from another run the time it took there.
     pub seconds: BTreeMap<String, f64>,
@@ -73,21 +73,28 @@ impl Record {
     /// The record of a finished run.
     ///
     /// # Errors
-    /// When the run is not evaluated, or a file cannot be read.
+    /// When the run is not evaluated or has no model, or a file cannot be read.
     pub fn of_run(folder: &Path, run: &str, command: &str, seed: u64) -> Result<Self> {
         let eval = folder.join(Stage::Eval.name());
         let report: Option<Report> = read_json(&eval.join("metrics.json"))?;
         let report = report.with_context(|| format!("{}: is not evaluated", folder.display()))?;
-        let (mut files, mut seconds, mut last) = (String::new(), BTreeMap::new(), None);
+        let (mut files, mut seconds, mut model) = (String::new(), BTreeMap::new(), None);
         for record in records(folder)? {
             let stage = record.stage;
             for (file, digest) in &record.outputs {
                 files.push_str(&format!("{stage}/{file} {digest}\n"));
             }
             seconds.insert(stage.name().to_owned(), record.wall_seconds);
-            last = Some(record);
+            if stage == Stage::Model {
+                model = Some(record);
+            }
         }
-        let last = last.with_context(|| format!("{}: has no stages", folder.display()))?;
+        let model = model.with_context(|| {
+            format!(
+                "{}: has no stage `model` that its figures are of; give the run's command again",
+                folder.display()
+            )
+        })?;
         let mut lists = report.streams;
         lists.extend(report.baselines);
         lists.insert("merged".to_owned(), report.metrics);
@@ -101,8 +108,8 @@ impl Record {
             users: report.users,
             targets: targets(&eval.join(RANKS))?,
             lists,
-            versions: last.versions,
-            device: last.device,
+            versions: model.versions,
+            device: model.device,
             seconds,
         })
     }
@@ -197,4 +204,56 @@ fn targets(ranks: &Path) -> Result<String> {
 
 fn ranks_path(record: &Path) -> PathBuf {
     record.with_extension("ranks.csv.gz")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::StageRecord;
+
+    /// A model that was taken from another run is still that run's.
+    #[test]
+    fn what_made_a_run_is_what_trained_its_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let stage = |stage: Stage, device: &str, reads: &[&str], output: &str| {
+            let parts = reads.iter().map(|&file| (file.to_owned(), "d".to_owned()));
+            let record = StageRecord {
+                stage,
+                inputs: "i".to_owned(),
+                input_parts: parts.collect(),
+                config: serde_json::Value::Null,
+                seed: 1,
+                versions: Versions {
+                    processor: Some(format!("of {stage}")),
+                    ..Versions::of_this_program()
+                },
+                device: device.to_owned(),
+                outputs: BTreeMap::from([(output.to_owned(), "d".to_owned())]),
+                attempts: 1,
+                wall_seconds: 1.0,
+                peak_memory_bytes: None,
+            };
+            let place = folder.join(stage.name());
+            std::fs::create_dir_all(&place).unwrap();
+            write_json(&place.join("stage.json"), &record).unwrap();
+        };
+        let model = "model.safetensors";
+        stage(Stage::Eval, "cpu", &["model/model.safetensors"], RANKS);
+        let eval = folder.join(Stage::Eval.name());
+        let report = serde_json::json!({
+            "dataset": "demo", "users": 1, "text_encoder": "none", "protocol": {},
+            "recall@10": 1.0, "ndcg@10": 1.0, "intervals": null, "paper": null,
+        });
+        write_json(&eval.join("metrics.json"), &report).unwrap();
+        std::fs::write(eval.join(RANKS), "user,target,merged\nu,i,1\n").unwrap();
+        let of_run = || Record::of_run(folder, "r", "eager …", 1);
+        let message = of_run().unwrap_err().to_string();
+        assert!(message.contains("no stage `model`"), "{message}");
+        stage(Stage::Model, "cuda", &[], model);
+        let record = of_run().unwrap();
+        assert_eq!(record.device, "cuda");
+        assert_eq!(record.versions.processor.as_deref(), Some("of model"));
+        assert_eq!(record.seconds.len(), 2);
+    }
 }

@@ -84,7 +84,8 @@ impl Colour {
     }
 }
 
-/// The style sheet's part on colours: variables for both kinds of page, and rules that put them into plots and legends.
+/// The style sheet's part on colours: variables for both kinds of page, and rules that put them into plots and legends. Text
+/// has a rim of the page's own colour, `--page`, which keeps what it lies on from running through it.
 #[must_use]
 pub fn style() -> String {
     let (mut light, mut dark, mut rules) = (String::new(), String::new(), String::new());
@@ -100,7 +101,8 @@ pub fn style() -> String {
     }
     format!(
         ":root{{{light}}}\n@media(prefers-color-scheme:dark){{:root{{{dark}}}}}\n\
-         .plot text{{font-family:inherit}}\n{rules}"
+         .plot text{{font-family:inherit;paint-order:stroke;stroke:var(--page);stroke-width:{}px;stroke-linejoin:round}}\n{rules}",
+        4 * UNIT
     )
 }
 

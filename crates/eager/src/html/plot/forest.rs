@@ -4,12 +4,14 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Axis, Colour, Frame, Plot, Point, SIDE, SIZE, Scale, UNIT, draw, text_style};
+use super::{Axis, Colour, FONT, Frame, Plot, Point, SIDE, SIZE, Scale, UNIT, draw, text_style};
 
 /// Height of a row, pixels: its name, its value, its single values below each other.
 const ROW: u32 = 40;
-/// Most characters of a name, which stands above its value.
-const NAME: usize = 58;
+/// From the axis to a name, pixels.
+const INDENT: u32 = 4;
+/// Room for a name, which stands above its value and ends with the axis, in heights of the font.
+const ROOM: f64 = (SIZE.0 - 2 * SIDE - INDENT) as f64 / FONT;
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ pub fn forest(alt: &str, x: &Axis<'_>, rows: &[Row], marks: &[Mark]) -> Result<P
             let middle = (rows.len() - 1 - place) as f64;
             let (left, top) = chart.plotting_area().map_coordinate(&(x.low, middle + 0.5));
             let style = text_style(Pos::new(HPos::Left, VPos::Top));
-            let name = (left + 4 * UNIT as i32, top + 3 * UNIT as i32);
+            let name = (left + (INDENT * UNIT) as i32, top + 3 * UNIT as i32);
             canvas.draw(&Text::new(cut(&row.name), name, style))?;
             let value = middle - 0.13;
             if let Some(point) = row.point {
@@ -101,12 +103,28 @@ pub fn forest(alt: &str, x: &Axis<'_>, rows: &[Row], marks: &[Mark]) -> Result<P
     })
 }
 
+/// About how wide a character is, in heights of the font. Which font it is, the page's reader decides.
+fn width(c: char) -> f64 {
+    match c {
+        // Hangul; Chinese and Japanese, and what else is as wide, such as an emoji.
+        '\u{1100}'..='\u{11FF}' | '\u{2E80}'..=char::MAX | '…' => 1.0,
+        _ if c.is_uppercase() => 0.75,
+        _ => 0.55,
+    }
+}
+
 /// A name that fits above its row.
 fn cut(name: &str) -> String {
-    match name.char_indices().nth(NAME) {
-        Some((end, _)) => format!("{}…", name[..end].trim_end()),
-        None => name.to_owned(),
+    if name.chars().map(width).sum::<f64>() <= ROOM {
+        return name.to_owned();
     }
+    let mut room = ROOM - width('…');
+    let fits = |c: &char| {
+        room -= width(*c);
+        room >= 0.0
+    };
+    let kept: String = name.chars().take_while(fits).collect();
+    format!("{}…", kept.trim_end())
 }
 
 #[cfg(test)]
@@ -143,10 +161,31 @@ mod tests {
         let svg = forest("alt", &axis, &rows, &[mark]).unwrap().svg;
         assert_eq!(svg.matches("<circle").count(), 4);
         assert!(svg.contains("a &amp; b") && svg.contains("paper") && svg.contains("long lon…"));
+        // Names lie above the mark, whose line they interrupt.
+        let line = svg.find("stroke=\"#202428\"").unwrap();
+        assert!(line < svg.find("a &amp; b").unwrap());
+        assert!(super::super::style().contains("paint-order:stroke;stroke:var(--page)"));
         // The mark is on the axis too, and the plot as high as three rows need.
         assert!(
             svg.contains("0.8") && svg.starts_with("<svg class=\"plot\" viewBox=\"0 0 4400 1660\"")
         );
         assert!(forest("alt", &axis, &[], &[]).is_ok());
+    }
+
+    #[test]
+    fn names_are_cut_by_their_width() {
+        let kept = |name: &str| {
+            let short = cut(name);
+            let whole = short == name;
+            (short.chars().count() - usize::from(!whole), whole)
+        };
+        // 30.15 times the font's height, less the ellipsis.
+        let letters = [("a", 54, 53), ("Ä", 40, 38), ("靴", 30, 29), ("한", 30, 29)];
+        for (letter, most, cut_to) in letters {
+            assert_eq!(kept(&letter.repeat(most)), (most, true), "{letter}");
+            assert_eq!(kept(&letter.repeat(most + 1)), (cut_to, false), "{letter}");
+        }
+        let start = "a".repeat(52);
+        assert_eq!(cut(&format!("{start} bcd")), format!("{start}…"));
     }
 }
